@@ -1,0 +1,399 @@
+//! The context of one request, from the edge down to the last actor and outbound call.
+//!
+//! A [`RequestContext`] is ambient: whoever serves a request enters it once with
+//! [`RequestContext::scope`] (or [`run`](RequestContext::run), which also enforces it),
+//! and every message sent inside inherits it, because the envelope captures it on the
+//! sender's side and re-enters it while the handler runs.
+//!
+//! It does not cross `tokio::spawn`, threads or `web::block` by itself: carry
+//! [`RequestContext::current`] over and enter it there.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::fault::{Code, Fault};
+
+tokio::task_local! {
+    static CURRENT: RequestContext;
+}
+
+/// The identity, deadline, cancellation and priority that one request carries. Cheap to clone.
+#[derive(Clone)]
+pub struct RequestContext(Arc<Inner>);
+
+struct Inner {
+    id: RequestId,
+    trace: Option<TraceParent>,
+    deadline: Option<Instant>,
+    priority: Priority,
+    cancel: CancellationToken,
+    /// Shared by all descendants, so that a child can tell why its root was cancelled.
+    cause: Arc<AtomicU8>,
+}
+
+impl RequestContext {
+    /// A context with this id and nothing else: no deadline, normal priority.
+    #[must_use]
+    pub fn new(id: RequestId) -> Self {
+        Self(Arc::new(Inner {
+            id,
+            trace: None,
+            deadline: None,
+            priority: Priority::Normal,
+            cancel: CancellationToken::new(),
+            cause: Arc::new(AtomicU8::new(0)),
+        }))
+    }
+
+    /// The context this code runs under, if any.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// Sets an absolute deadline; keeps the earlier one where one is set already.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Instant) -> Self {
+        let earliest = self.0.deadline.map_or(deadline, |own| own.min(deadline));
+        self.rebuilt(|inner| inner.deadline = Some(earliest))
+    }
+
+    /// Sets the trace this request belongs to.
+    #[must_use]
+    pub fn with_trace(self, trace: TraceParent) -> Self {
+        self.rebuilt(|inner| inner.trace = Some(trace))
+    }
+
+    /// Sets how readily the request may be shed.
+    #[must_use]
+    pub fn with_priority(self, priority: Priority) -> Self {
+        self.rebuilt(|inner| inner.priority = priority)
+    }
+
+    /// The id that every log line, answer and outbound call of this request carries.
+    #[must_use]
+    pub fn id(&self) -> &RequestId {
+        &self.0.id
+    }
+
+    /// The trace this request belongs to, if any.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.0.trace
+    }
+
+    /// The moment after which nobody wants the answer.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline
+    }
+
+    /// Time left until the deadline; zero once it passed, `None` without one.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        self.0.deadline.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// How readily the request may be shed.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.0.priority
+    }
+
+    /// The token that is cancelled when the request is given up.
+    #[must_use]
+    pub fn cancel_token(&self) -> &CancellationToken {
+        &self.0.cancel
+    }
+
+    /// Completes when the request is given up.
+    pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
+        self.0.cancel.cancelled()
+    }
+
+    /// Gives the request up, for this context and all its children. The first cause stands.
+    pub fn cancel(&self, cause: Stopped) {
+        // A second cause loses; whoever looks has been told the first one already.
+        let _first_wins =
+            self.0.cause.compare_exchange(0, cause.encode(), Ordering::AcqRel, Ordering::Acquire);
+        self.0.cancel.cancel();
+    }
+
+    /// Why this request should stop, if it should: its token or its deadline.
+    #[must_use]
+    pub fn stopped(&self) -> Option<Stopped> {
+        if self.0.cancel.is_cancelled() {
+            return Some(self.cause());
+        }
+        let past = self.0.deadline.is_some_and(|at| at <= Instant::now());
+        past.then_some(Stopped::Deadline)
+    }
+
+    /// A context for a part of this request: at most `within` from now, and never
+    /// later than this one's deadline. Cancelled with this one, not the other way round.
+    #[must_use]
+    pub fn child(&self, within: Duration) -> Self {
+        let cancel = self.0.cancel.child_token();
+        let child = Self(Arc::new(Inner {
+            cancel,
+            cause: Arc::clone(&self.0.cause),
+            id: self.0.id.clone(),
+            ..*self.0
+        }));
+        child.with_deadline(Instant::now() + within)
+    }
+
+    /// The same id, trace and priority without deadline or cancellation: for work
+    /// that outlives the request, such as a cache fill that others also wait for.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Arc::new(Inner {
+            deadline: None,
+            cancel: CancellationToken::new(),
+            cause: Arc::new(AtomicU8::new(0)),
+            id: self.0.id.clone(),
+            ..*self.0
+        }))
+    }
+
+    /// Runs `future` with this context as the current one. Enforces nothing.
+    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, future)
+    }
+
+    /// Runs `work` with this context as the current one.
+    pub fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self, work)
+    }
+
+    /// Runs `future` under this context and drops it when the deadline passes or
+    /// the request is given up.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`] says why the future was dropped unfinished.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping this drops `future` at its current await point.
+    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Stopped> {
+        let work = CURRENT.scope(self.clone(), future);
+        tokio::select! {
+            biased;
+            () = self.cancelled() => Err(self.cause()),
+            () = sleep_until(self.0.deadline) => Err(Stopped::Deadline),
+            output = work => Ok(output),
+        }
+    }
+
+    fn cause(&self) -> Stopped {
+        Stopped::decode(self.0.cause.load(Ordering::Acquire))
+    }
+
+    fn rebuilt(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
+            id: shared.id.clone(),
+            cancel: shared.cancel.clone(),
+            cause: Arc::clone(&shared.cause),
+            ..*shared
+        });
+        change(&mut inner);
+        Self(Arc::new(inner))
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl fmt::Debug for RequestContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestContext")
+            .field("id", &self.0.id)
+            .field("trace", &self.0.trace)
+            .field("deadline", &self.0.deadline)
+            .field("priority", &self.0.priority)
+            .field("cancelled", &self.0.cancel.is_cancelled())
+            .finish()
+    }
+}
+
+/// Why a request was given up before its answer was ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// Its deadline passed.
+    #[error("the request's deadline passed")]
+    Deadline,
+    /// Nobody waits for the answer any more.
+    #[error("the client went away")]
+    ClientGone,
+    /// The process is shutting down and its drain time is over.
+    #[error("the server is shutting down")]
+    Shutdown,
+}
+
+impl Stopped {
+    const fn encode(self) -> u8 {
+        match self {
+            Self::Deadline => 1,
+            Self::ClientGone => 2,
+            Self::Shutdown => 3,
+        }
+    }
+
+    // The token can also be cancelled by hand, with no cause noted: nobody wants the answer.
+    const fn decode(code: u8) -> Self {
+        match code {
+            1 => Self::Deadline,
+            3 => Self::Shutdown,
+            _ => Self::ClientGone,
+        }
+    }
+}
+
+impl Fault for Stopped {
+    fn code(&self) -> Code {
+        match self {
+            Self::Deadline => Code::new("request.deadline_exceeded"),
+            Self::ClientGone => Code::new("request.client_gone"),
+            Self::Shutdown => Code::new("request.shutdown"),
+        }
+    }
+}
+
+/// How readily a request may be shed under load, most precious first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Priority {
+    /// Shed last.
+    Critical,
+    /// Shed after `Normal`.
+    High,
+    /// The default.
+    #[default]
+    Normal,
+    /// Shed first.
+    Sheddable,
+}
+
+/// The id of one request: 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
+///
+/// The narrow alphabet keeps it safe in headers, log lines and file names.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// The longest id that is accepted from a client.
+    pub const MAX_LENGTH: usize = 128;
+
+    /// A new id: a version 7 UUID, which sorts by time.
+    #[must_use]
+    pub fn generate() -> Self {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        Self(Arc::from(&*uuid::Uuid::now_v7().as_hyphenated().encode_lower(&mut buffer)))
+    }
+
+    /// Accepts an id from outside.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRequestId`] when it is empty, longer than 128 characters, or has a
+    /// character outside `A-Z a-z 0-9 . _ -`. Generate one instead.
+    pub fn parse(id: &str) -> Result<Self, InvalidRequestId> {
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if id.is_empty() || id.len() > Self::MAX_LENGTH || !id.bytes().all(safe) {
+            return Err(InvalidRequestId);
+        }
+        Ok(Self(Arc::from(id)))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A request id from outside that is empty, too long or has an unsafe character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a request id is 1 to 128 characters of A-Z a-z 0-9 . _ -")]
+pub struct InvalidRequestId;
+
+/// The W3C `traceparent` of a request: which trace it belongs to, and its parent span.
+///
+/// Source: W3C Trace Context, section 3.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    trace_id: u128,
+    parent_id: u64,
+    flags: u8,
+}
+
+impl TraceParent {
+    /// Reads a header value; `None` for anything the specification calls invalid.
+    ///
+    /// A version above 00 is read by its first four fields, as the specification asks.
+    #[must_use]
+    pub fn parse(header: &str) -> Option<Self> {
+        let mut fields = header.split('-');
+        let version = hex(fields.next()?, 2)?;
+        let trace_id = hex(fields.next()?, 32)?;
+        let parent_id = u64::try_from(hex(fields.next()?, 16)?).ok()?;
+        let flags = u8::try_from(hex(fields.next()?, 2)?).ok()?;
+        let extra = fields.next().is_some();
+        let valid = trace_id != 0 && parent_id != 0 && version != 0xff && !(version == 0 && extra);
+        valid.then_some(Self { trace_id, parent_id, flags })
+    }
+
+    /// A new trace that begins here, sampled.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self { trace_id: fastrand::u128(1..), parent_id: fastrand::u64(1..), flags: 1 }
+    }
+
+    /// The same trace with a new span id, for an outbound call.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self { parent_id: fastrand::u64(1..), ..self }
+    }
+
+    /// The 32 hexadecimal digits that name the trace.
+    #[must_use]
+    pub fn trace_id(self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
+    }
+}
+
+fn hex(field: &str, digits: usize) -> Option<u128> {
+    let lower = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
+    let valid = field.len() == digits && field.bytes().all(lower);
+    valid.then(|| u128::from_str_radix(field, 16).ok()).flatten()
+}
