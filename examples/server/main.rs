@@ -1,7 +1,13 @@
 //! The example server of steadfast.
 
+mod connections;
+mod database;
+mod flaky;
 mod options;
+mod rates;
 mod simulator;
+mod slow;
+mod upstream;
 
 use clap::Parser;
 

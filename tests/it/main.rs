@@ -1,4 +1,10 @@
 //! The integration tests, one binary: each module is one concern.
 
-mod server_simulator; // each fault of the example server's upstream
-mod support; // real servers and raw connections
+mod server_drain; // SIGTERM under load
+mod server_edge; // what clients do wrong
+mod server_faults; // panics, poison, deadlines
+mod server_options; // the command line
+mod server_products; // cached reads
+mod server_rates; // a third party behind a breaker
+mod server_simulator; // each fault of the third party
+mod support; // real servers, problem documents and raw connections

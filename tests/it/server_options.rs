@@ -54,10 +54,26 @@ fn help_lists_flags_variables_and_routes() {
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     for expected in [
-        "--listen", "STEADFAST_LISTEN", "--admin", "STEADFAST_ADMIN", "--database",
-        "STEADFAST_DATABASE", "--upstream", "STEADFAST_UPSTREAM", "--config", "STEADFAST_CONFIG",
-        "/products/{id}", "/rates/{currency}", "/livez", "/readyz", "/startupz", "/demo/upstream",
-        "/demo/panic", "/demo/slow", "/demo/actors/flaky/count", "/demo/actors/flaky/poison",
+        "--listen",
+        "STEADFAST_LISTEN",
+        "--admin",
+        "STEADFAST_ADMIN",
+        "--database",
+        "STEADFAST_DATABASE",
+        "--upstream",
+        "STEADFAST_UPSTREAM",
+        "--config",
+        "STEADFAST_CONFIG",
+        "/products/{id}",
+        "/rates/{currency}",
+        "/livez",
+        "/readyz",
+        "/startupz",
+        "/demo/upstream",
+        "/demo/panic",
+        "/demo/slow",
+        "/demo/actors/flaky/count",
+        "/demo/actors/flaky/poison",
         "/demo/stats",
     ] {
         assert!(help.contains(expected), "{expected} is missing in:\n{help}");

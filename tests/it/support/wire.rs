@@ -15,6 +15,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Wire {
     stream: TcpStream,
     buffer: Vec<u8>,
+    bytes_read: usize,
 }
 
 /// An answer as it came over the wire.
@@ -34,8 +35,23 @@ impl RawAnswer {
 impl Wire {
     /// Connects to `host:port`, with or without `http://` before it.
     pub(crate) async fn connect(address: &str) -> Self {
-        let stream = TcpStream::connect(address.trim_start_matches("http://")).await.unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self::try_connect(address).await.unwrap()
+    }
+
+    /// As [`Wire::connect`], for a server that may be gone.
+    pub(crate) async fn try_connect(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address.trim_start_matches("http://")).await?;
+        Ok(Self { stream, buffer: Vec::new(), bytes_read: 0 })
+    }
+
+    /// How much has arrived on this connection in all.
+    pub(crate) const fn bytes_read(&self) -> usize {
+        self.bytes_read
+    }
+
+    /// Leaves without saying goodbye.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().unwrap();
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
@@ -80,7 +96,9 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> io::Result<usize> {
-        self.stream.read_buf(&mut self.buffer).await
+        let read = self.stream.read_buf(&mut self.buffer).await?;
+        self.bytes_read += read;
+        Ok(read)
     }
 }
 
