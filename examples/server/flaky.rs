@@ -1,8 +1,13 @@
 //! An actor with a defect: it counts, and one message makes it panic.
 
+use std::time::Duration;
+
 use actix::{Actor, Handler, Message, MessageResponse};
 use serde::Serialize;
-use steadfast_actors::kernel::{Context, Spec};
+use steadfast_actors::kernel::{Context, Exhausted, Spec};
+
+/// How long it rests after too many panics; short, so that a demonstration stays short.
+const REST: Duration = Duration::from_secs(5);
 
 /// Counts in memory. A restart begins at zero, because the state that led to a panic is not
 /// trusted again.
@@ -16,7 +21,7 @@ impl Flaky {
     pub(crate) const NAME: &'static str = "flaky";
 
     pub(crate) fn spec() -> Spec<Self> {
-        Spec::new(Self::NAME, Self::default)
+        Spec::new(Self::NAME, Self::default).exhausted(Exhausted::Quarantine { cooldown: REST })
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) async fn expect_problem(answer: Response, status: u16, code: &str) ->
     assert_eq!(problem["code"], code, "{url}: {text}");
     assert!(problem["title"].is_string(), "{url}: {text}");
     assert!(text.contains(&id), "{url}: the request id {id} is not in {text}");
-    for secret in ["panicked", "boom", ".rs", "::", "SELECT", "sqlite", "127.0.0.1"] {
+    for secret in ["panicked at", "boom", ".rs", "::", "SELECT", "sqlite", "127.0.0.1"] {
         assert!(!text.contains(secret), "{url}: {secret:?} leaks in {text}");
     }
     problem

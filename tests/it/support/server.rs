@@ -12,7 +12,7 @@ use serde_json::Value;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const EXIT_WITHIN: Duration = Duration::from_secs(30);
 /// LIMIT: how much of a server's log is kept for the report of a failed test.
-const LOG_MAX: usize = 256 * 1024;
+const LOG_MAX: usize = 64 * 1024;
 
 /// A running example server on free ports of its own. Killed when dropped.
 #[derive(Debug)]
@@ -158,7 +158,9 @@ fn pause() {
 fn command() -> Command {
     let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("STEADFAST_") || name == "RUST_LOG" {
+        if name.to_string_lossy().starts_with("STEADFAST_")
+            || name.to_string_lossy().starts_with("RUST_")
+        {
             command.env_remove(name);
         }
     }
@@ -213,11 +215,11 @@ impl Log {
 
     fn push(&self, line: &str) {
         let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if text.len() + line.len() > LOG_MAX {
-            text.clear();
-        }
         text.push_str(line);
         text.push('\n');
+        let excess = text.len().saturating_sub(LOG_MAX);
+        let cut = text.ceil_char_boundary(excess);
+        text.drain(..cut);
     }
 
     fn text(&self) -> String {

@@ -1,0 +1,27 @@
+//! What the server's own errors look like to a client.
+
+use crate::interim::Problem;
+use crate::rates::RatesError;
+use crate::upstream::ControlError;
+
+pub(crate) fn unknown_product() -> Problem {
+    Problem::plain(404, "product.unknown")
+}
+
+impl From<RatesError> for Problem {
+    fn from(error: RatesError) -> Self {
+        let status = match error {
+            RatesError::UnknownCurrency => 404,
+            RatesError::Timeout => 504,
+            RatesError::Throttled { .. } => 503,
+            RatesError::Unreachable(_) | RatesError::Failed(_) | RatesError::InvalidAnswer => 502,
+        };
+        Self::new(status, &error)
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        Self::new(502, &error)
+    }
+}

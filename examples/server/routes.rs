@@ -1,0 +1,28 @@
+//! Which path is answered by whom.
+
+use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
+
+use crate::demo;
+use crate::errors::unknown_product;
+use crate::interim::Problem;
+use crate::products::Products;
+use crate::rates::{Currency, Rate, Rates};
+
+/// Mounts every route of the application.
+pub(crate) fn configure(app: &mut ServiceConfig) {
+    app.service(web::resource("/products/{id}").get(product))
+        .service(web::resource("/rates/{currency}").get(rate))
+        .configure(demo::configure);
+}
+
+async fn product(id: Path<u32>, products: Data<Products>) -> Result<impl Responder, Problem> {
+    let found = products.get(*id).await.map_err(|_| Problem::plain(500, "internal"))?;
+    let product = found.ok_or_else(unknown_product)?;
+    Ok(HttpResponse::Ok().insert_header(("x-cache", "filled")).json(product))
+}
+
+async fn rate(currency: Path<String>, rates: Data<Rates>) -> Result<Json<Rate>, Problem> {
+    let currency = Currency::parse(&currency)?;
+    Ok(Json(rates.fetch(&currency).await?))
+}
