@@ -165,7 +165,7 @@ where
             });
         }
         let ambient = Ambient::capture();
-        if this.deadline.is_none() && ambient.deadline().is_some_and(|at| at <= Instant::now()) {
+        if ambient.is_over() {
             return Poll::Ready(Err(CallError::Expired));
         }
         let ticket = match this.actor.overflow() {

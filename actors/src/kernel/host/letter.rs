@@ -203,6 +203,7 @@ where
         match self.skip() {
             Some(Skip::Abandoned) => {
                 outcomes.abandoned.fetch_add(1, Ordering::Relaxed);
+                self.answer(ctx.shared(), CallError::Expired);
                 self.message = None;
                 return;
             }

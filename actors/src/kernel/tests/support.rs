@@ -105,8 +105,6 @@ impl Handler<Add> for Worker {
 #[derive(Clone, Copy)]
 pub(super) enum How {
     Sync,
-    ActFuture,
-    Atomic,
     Task,
     Timer,
 }
@@ -127,7 +125,6 @@ impl Handler<Poison> for Worker {
                 ctx.run_later(Duration::from_millis(1), |_, _| panic!("poisoned in a timer"));
                 Reply::ready(())
             }
-            How::ActFuture | How::Atomic => unreachable!("has a message of its own"),
         }
     }
 }
@@ -208,8 +205,10 @@ impl Handler<Who> for Worker {
 
     fn handle(&mut self, _: Who, ctx: &mut Self::Context) -> Self::Result {
         let id = ctx.request().map(|context| context.id().clone());
-        let ambient = RequestContext::current().map(|context| context.id().clone());
-        assert_eq!(id, ambient, "the context's request is the ambient one");
+        if id.is_some() {
+            let ambient = RequestContext::current().map(|context| context.id().clone());
+            assert_eq!(id, ambient, "the context's request is the ambient one");
+        }
         actix::MessageResult((id, ctx.remaining().map(|left| left.as_millis())))
     }
 }
