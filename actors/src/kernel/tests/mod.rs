@@ -1,6 +1,9 @@
 //! Claims about the kernel. Time is tokio's paused clock: no test sleeps, but for the two
 //! about how long real threads take.
 
+// loom's atomics work only inside its own models.
+#![cfg(not(steadfast_loom))]
+
 mod accounting;
 mod calls;
 mod fairness;
@@ -10,3 +13,4 @@ mod requests;
 mod restarts;
 mod stops;
 mod support;
+mod threads;

@@ -40,8 +40,10 @@ impl Journal {
 pub(super) struct Worker {
     pub(super) count: u64,
     journal: Journal,
-    on_start: Arc<dyn Fn(&mut Context<Worker>) + Send + Sync>,
+    on_start: OnStart,
 }
+
+type OnStart = Arc<dyn Fn(&mut Context<Worker>) + Send + Sync>;
 
 impl Actor for Worker {
     type Context = Context<Self>;
@@ -67,7 +69,7 @@ pub(super) fn worker_that(
     on_start: impl Fn(&mut Context<Worker>) + Send + Sync + 'static,
 ) -> Spec<Worker> {
     let journal = journal.clone();
-    let on_start: Arc<dyn Fn(&mut Context<Worker>) + Send + Sync> = Arc::new(on_start);
+    let on_start: OnStart = Arc::new(on_start);
     Spec::new(name, move || Worker {
         count: 0,
         journal: journal.clone(),
