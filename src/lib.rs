@@ -1,1 +1,3 @@
-//! x
+//! An actor-model resilience runtime for actix-web services.
+
+pub mod edge;
