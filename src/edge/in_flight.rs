@@ -23,6 +23,7 @@ pub struct InFlight(Arc<Shared>);
 struct Shared {
     count: AtomicUsize,
     closing: AtomicBool,
+    used: AtomicBool,
     idle: Notify,
     cut: CancellationToken,
 }
@@ -39,6 +40,9 @@ impl InFlight {
     #[must_use = "the request counts only as long as the guard lives"]
     pub fn enter(&self) -> InFlightGuard {
         self.0.count.fetch_add(1, Ordering::AcqRel);
+        if !self.0.used.load(Ordering::Relaxed) {
+            self.0.used.store(true, Ordering::Relaxed);
+        }
         InFlightGuard(self.clone())
     }
 
@@ -46,6 +50,11 @@ impl InFlight {
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.count.load(Ordering::Acquire)
+    }
+
+    /// Whether anybody counts: `false` until the first [`enter`](Self::enter).
+    pub(crate) fn is_used(&self) -> bool {
+        self.0.used.load(Ordering::Relaxed)
     }
 
     /// Waits until no request is in flight. Completes at once when there is none.

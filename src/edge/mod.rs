@@ -1,5 +1,9 @@
 //! The HTTP edge: what stands between actix-web and a handler.
 
+mod health;
 mod in_flight;
+mod shutdown;
 
+pub use health::Probes;
 pub use in_flight::{InFlight, InFlightGuard};
+pub use shutdown::{DrainPlan, Drained, ShutdownTrigger};
