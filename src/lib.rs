@@ -1,3 +1,4 @@
 //! An actor-model resilience runtime for actix-web services.
 
+pub mod config;
 pub mod edge;
