@@ -61,12 +61,19 @@ impl Probes {
             };
             web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler))
         };
-        app.service(probe("/livez", |probes, _| Some(probes.heartbeats.liveness())))
+        app.service(probe("/livez", |probes, _| Some(probes.liveness())))
             .service(probe("/readyz", |probes, wish| match &wish.group {
                 None => Some(probes.health.readiness()),
                 Some(group) => probes.health.group(group),
             }))
             .service(probe("/startupz", |probes, _| Some(probes.health.startup())));
+    }
+
+    /// The process itself: its event loops and its supervision, never a dependency.
+    fn liveness(&self) -> Report {
+        let mut items = self.heartbeats.liveness().items;
+        items.push(self.health.supervision());
+        Report::new(items)
     }
 
     fn answer(

@@ -19,8 +19,17 @@ use super::startup::StartTasks;
 /// The group that readiness asks; every check belongs to it unless told otherwise.
 pub const READY: &str = "ready";
 
-/// How the supervised actors are doing, one line each; whether a line is critical is decided here.
-pub(super) type Actors = Box<dyn Fn() -> Vec<Item> + Send + Sync>;
+/// Looks at the supervised actors.
+pub(super) type Actors = Box<dyn Fn() -> Standing + Send + Sync>;
+
+/// How the supervised actors are doing.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// One line each; whether a line is critical is decided by [`Shared`].
+    pub(super) actors: Vec<Item>,
+    /// Whether a failure reached the root of the tree.
+    pub(super) escalated: bool,
+}
 
 /// Answers probes from what the background runs found. Cheap to clone, never waits, no I/O.
 #[derive(Clone)]
@@ -61,7 +70,7 @@ impl Health {
     }
 
     /// Whether traffic may come: nobody drains, start-up is done, the checks of group [`READY`]
-    /// hold, no critical actor is out of service.
+    /// hold, no critical actor is out of service, and no failure reached the root of the tree.
     #[must_use]
     pub fn readiness(&self) -> Report {
         let report = self.0.readiness(Instant::now());
@@ -73,6 +82,13 @@ impl Health {
     #[must_use]
     pub fn startup(&self) -> Report {
         Report::new(self.0.start_tasks.items())
+    }
+
+    /// Whether supervision holds. When a failure has reached the root of the tree, something the
+    /// process cannot do without is gone, and the process should be replaced.
+    #[must_use]
+    pub fn supervision(&self) -> Item {
+        supervision((self.0.actors)().escalated)
     }
 
     /// The checks of one group; `None` when no check belongs to it.
@@ -105,8 +121,7 @@ impl Health {
     ///
     /// Several wishes before it runs are one run; a run under way is finished first.
     pub fn recheck(&self, name: &str) -> bool {
-        let slot = self.0.slots.iter().find(|slot| &*slot.plan().name == name);
-        slot.inspect(|slot| slot.wake.notify_one()).is_some()
+        self.0.recheck(name)
     }
 }
 
@@ -140,7 +155,7 @@ impl Shared {
     }
 
     fn actors(&self) -> Vec<Item> {
-        let mut items = (self.actors)();
+        let Standing { actors: mut items, escalated } = (self.actors)();
         let known: HashSet<Arc<str>> = items.iter().map(|item| Arc::clone(&item.name)).collect();
         let missing = self.critical_actors.difference(&known).map(|name| {
             Item::new(Arc::clone(name), Status::Down).because("there is no actor of this name")
@@ -151,7 +166,13 @@ impl Shared {
             item.critical = self.critical_actors.contains(&item.name);
             item.name = format!("actor:{}", item.name).into();
         }
+        items.push(supervision(escalated));
         items
+    }
+
+    pub(super) fn recheck(&self, name: &str) -> bool {
+        let slot = self.slots.iter().find(|slot| &*slot.plan().name == name);
+        slot.inspect(|slot| slot.wake.notify_one()).is_some()
     }
 
     /// Notices when readiness changed since anybody last looked.
@@ -176,6 +197,14 @@ impl Shared {
             tracing::warn!(ready, status, cause, "health.readiness_flipped");
         }
     }
+}
+
+fn supervision(escalated: bool) -> Item {
+    if escalated {
+        let reason = "a failure reached the root of the tree";
+        return Item::new("supervision", Status::Down).because(reason);
+    }
+    Item::new("supervision", Status::Up)
 }
 
 impl Slot {

@@ -21,6 +21,23 @@
 //! - One failure does not make a service leave, one success does not bring it back: see
 //!   [`CheckSpec::fail_after`] and [`CheckSpec::recover_after`].
 //!
+//! # Example
+//!
+//! ```
+//! # actix_rt::System::new().block_on(async {
+//! use steadfast_actors::health::{CheckCx, CheckSpec, Detail, Health, HealthRegistry};
+//! use steadfast_actors::kernel::Tree;
+//!
+//! let tree = Tree::new();
+//! let db = |_: CheckCx| async { Ok(Detail::note("12 connections free")) };
+//! let registry = HealthRegistry::new().check(CheckSpec::new("db", db));
+//! let (health, actor) = Health::prepare(registry, &tree)?;
+//! tree.start(actor);
+//! assert!(!health.readiness().is_ready(), "nothing was checked yet");
+//! # Ok::<(), steadfast_actors::health::HealthError>(())
+//! # });
+//! ```
+//!
 //! # What it does not do
 //!
 //! It restarts nothing and sheds nothing: whoever asks decides. It does not check dependencies
@@ -37,6 +54,7 @@
 //! | `health.thread_wedged` | error | a thread stopped turning its event loop |
 //! | `health.thread_recovered` | info | it turns again |
 
+mod actor;
 mod check;
 mod entry;
 mod error;
@@ -48,6 +66,7 @@ mod spec;
 mod startup;
 mod state;
 
+pub use actor::{HealthActor, Recheck};
 pub use check::{Check, CheckCx, CheckError, Detail, blocking};
 pub use error::HealthError;
 pub use handle::{Health, READY};

@@ -1,22 +1,23 @@
 //! Claims about checks, readiness, start-up and heartbeats.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use actix::{Actor, Handler, Message};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::handle::Health;
+use super::handle::{Health, Standing};
 use super::report::{Item, Report, Status};
 use super::run::run;
 use super::state::{Finding, Hysteresis, State, jittered};
 use super::{
-    Check, CheckCx, CheckError, CheckSpec, Detail, HealthError, HealthRegistry, Heartbeats,
-    StartTask, blocking,
+    Check, CheckCx, CheckError, CheckSpec, Detail, HealthActor, HealthError, HealthRegistry,
+    Heartbeats, Recheck, StartTask, blocking,
 };
-use crate::kernel::Fault;
+use crate::kernel::{ActorState, Context, Exhausted, Fault, Ref, Spec, Tree};
 
 fn rules() -> Hysteresis {
     let count = |n| NonZeroU32::new(n).unwrap();
@@ -200,7 +201,7 @@ async fn blocking_code_that_has_not_returned_is_not_begun_again() {
 }
 
 fn health(registry: HealthRegistry) -> Health {
-    Health::new(registry, Box::new(Vec::new)).unwrap()
+    Health::new(registry, Box::new(Standing::default)).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -263,25 +264,37 @@ async fn a_group_is_answered_apart_from_readiness() {
     assert_eq!(health.group("nobody"), None);
 }
 
+fn one_actor(status: Status) -> Standing {
+    Standing { actors: vec![Item::new("orders", status)], escalated: false }
+}
+
+#[test]
+fn a_failure_that_reached_the_root_is_neither_ready_nor_alive() {
+    let fallen = || Standing { escalated: true, ..Standing::default() };
+    let health = Health::new(HealthRegistry::new(), Box::new(fallen)).unwrap();
+    assert_eq!(health.readiness().status, Status::Down);
+    assert_eq!(health.supervision().status, Status::Down);
+}
+
 #[test]
 fn only_critical_actors_decide_and_a_missing_one_counts_as_down() {
     let status = |state: Status, critical: &'static str| {
         let registry = HealthRegistry::new().critical_actor(critical);
-        let actors = move || vec![Item::new("orders", state)];
+        let actors = move || one_actor(state);
         Health::new(registry, Box::new(actors)).unwrap().readiness().status
     };
     assert_eq!(status(Status::Up, "orders"), Status::Up);
     assert_eq!(status(Status::Down, "orders"), Status::Down);
     assert_eq!(status(Status::Up, "payments"), Status::Down);
     let registry = HealthRegistry::new();
-    let down = || vec![Item::new("orders", Status::Down)];
+    let down = || one_actor(Status::Down);
     let health = Health::new(registry, Box::new(down)).unwrap();
     assert_eq!(health.readiness().status, Status::Degraded);
 }
 
 #[track_caller]
 fn refused(registry: HealthRegistry, code: &str) {
-    let error = Health::new(registry, Box::new(Vec::new)).unwrap_err();
+    let error = Health::new(registry, Box::new(Standing::default)).unwrap_err();
     assert_eq!(error.code().as_str(), code, "{error}");
 }
 
@@ -303,7 +316,7 @@ fn settings_out_of_range_are_refused_by_name() {
         let spec = spec.timeout(Duration::from_secs(60)).every(Duration::from_secs(3600));
         spec.fail_after(100).recover_after(1).ttl(Duration::from_secs(24 * 3600))
     });
-    assert!(Health::new(edges, Box::new(Vec::new)).is_ok());
+    assert!(Health::new(edges, Box::new(Standing::default)).is_ok());
 }
 
 #[test]
@@ -313,7 +326,7 @@ fn names_are_unique_short_and_safe_on_a_line() {
     refused(named(&"x".repeat(65)), "health.invalid_name");
     refused(named("a\n[+]b"), "health.invalid_name");
     refused(named("db").check(CheckSpec::new("db", pass)), "health.name_taken");
-    assert!(Health::new(named(&"x".repeat(64)), Box::new(Vec::new)).is_ok());
+    assert!(Health::new(named(&"x".repeat(64)), Box::new(Standing::default)).is_ok());
 }
 
 #[test]
@@ -323,8 +336,8 @@ fn takes_256_checks_and_not_one_more() {
             registry.check(CheckSpec::new(format!("check-{n}"), pass))
         })
     };
-    assert!(Health::new(many(256), Box::new(Vec::new)).is_ok());
-    let error = Health::new(many(257), Box::new(Vec::new)).unwrap_err();
+    assert!(Health::new(many(256), Box::new(Standing::default)).is_ok());
+    let error = Health::new(many(257), Box::new(Standing::default)).unwrap_err();
     assert_eq!(error, HealthError::TooMany { what: "checks", limit: 256 });
 }
 
@@ -417,4 +430,146 @@ fn watches_1024_threads_and_not_one_more() {
     assert!(beats.pulse("one more").is_none());
     drop(pulses);
     assert!(beats.pulse("again").is_some());
+}
+
+/// Runs `test` where actors can live, on a paused clock.
+fn with_actors(test: impl AsyncFnOnce(Tree)) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(tokio::task::LocalSet::new().run_until(test(Tree::new())));
+}
+
+fn start(tree: &Tree, registry: HealthRegistry) -> (Health, Ref<HealthActor>) {
+    let (health, spec) = Health::prepare(registry, tree).unwrap();
+    (health, tree.start(spec))
+}
+
+async fn seconds(count: u64) {
+    tokio::time::sleep(Duration::from_secs(count)).await;
+}
+
+#[test]
+fn checks_run_by_themselves_and_a_hang_makes_readiness_say_so() {
+    with_actors(async |tree| {
+        let hanging = Arc::new(AtomicBool::new(false));
+        let hangs = Arc::clone(&hanging);
+        let check = move |_: CheckCx| {
+            let hang = hangs.load(Ordering::SeqCst);
+            async move { if hang { std::future::pending().await } else { Ok(Detail::ok()) } }
+        };
+        let registry = HealthRegistry::new().check(CheckSpec::new("db", check));
+        let (health, _actor) = start(&tree, registry);
+        seconds(60).await;
+        assert_eq!(health.readiness().status, Status::Up, "{:?}", health.readiness());
+        hanging.store(true, Ordering::SeqCst);
+        seconds(25).await;
+        let report = health.readiness();
+        assert_eq!(report.status, Status::Down);
+        let db = report.items.iter().find(|item| &*item.name == "db").unwrap();
+        assert_eq!(db.reason.as_deref(), Some("no answer in 1000 ms"));
+        hanging.store(false, Ordering::SeqCst);
+        seconds(20).await;
+        assert_eq!(health.readiness().status, Status::Up);
+        assert_eq!(health.flips(), 3, "ready, not ready, ready");
+    });
+}
+
+#[test]
+fn when_the_actor_is_gone_its_results_grow_stale_and_that_is_not_ready() {
+    with_actors(async |tree| {
+        let registry = HealthRegistry::new().check(CheckSpec::new("db", pass));
+        let (health, actor) = start(&tree, registry);
+        seconds(10).await;
+        assert!(health.readiness().is_ready());
+        actor.stop(Duration::ZERO);
+        seconds(30).await;
+        assert_eq!(actor.state(), ActorState::Stopped);
+        let report = health.readiness();
+        assert_eq!(report.status, Status::Unknown, "{report:?}");
+    });
+}
+
+#[test]
+fn a_recheck_does_not_wait_for_the_next_turn() {
+    with_actors(async |tree| {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&runs);
+        let check = move |_: CheckCx| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Ok(Detail::ok()))
+        };
+        let spec = CheckSpec::new("db", check).every(Duration::from_secs(3600));
+        let (health, actor) = start(&tree, HealthRegistry::new().check(spec));
+        seconds(60).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+        assert!(actor.call(Recheck { name: "db".into() }).await.unwrap());
+        assert!(!actor.call(Recheck { name: "nobody".into() }).await.unwrap());
+        seconds(1).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+        assert!(health.recheck("db"));
+        seconds(1).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
+    });
+}
+
+#[derive(Debug)]
+struct Fragile;
+
+impl Actor for Fragile {
+    type Context = Context<Self>;
+}
+
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Break;
+
+impl Handler<Break> for Fragile {
+    type Result = ();
+
+    fn handle(&mut self, _: Break, _: &mut Self::Context) {
+        panic!("broken");
+    }
+}
+
+#[test]
+fn a_critical_actor_in_quarantine_is_not_ready_until_it_is_back() {
+    with_actors(async |tree| {
+        let spec = Spec::new("orders", || Fragile).intensity(1, Duration::from_secs(30));
+        let cooldown = Duration::from_secs(60);
+        let orders = tree.start(spec.exhausted(Exhausted::Quarantine { cooldown }));
+        let (health, _actor) = start(&tree, HealthRegistry::new().critical_actor("orders"));
+        seconds(1).await;
+        assert!(health.readiness().is_ready());
+        for _ in 0..2 {
+            let _panicked = orders.call(Break).await;
+            seconds(1).await;
+        }
+        assert_eq!(orders.state(), ActorState::Quarantined);
+        let report = health.readiness();
+        assert_eq!(report.status, Status::Down);
+        let line = report.items.iter().find(|item| &*item.name == "actor:orders").unwrap();
+        assert!(line.reason.as_deref().unwrap().contains("quarantined"), "{line:?}");
+        seconds(65).await;
+        assert!(health.readiness().is_ready(), "{:?}", health.readiness());
+        orders.stop(Duration::ZERO);
+        seconds(1).await;
+        assert_eq!(health.readiness().status, Status::Down, "stopped for good");
+    });
+}
+
+#[test]
+fn start_tasks_run_in_the_background_until_the_process_is_ready() {
+    with_actors(async |tree| {
+        let warm = || async {
+            seconds(3).await;
+            Ok(())
+        };
+        let registry = HealthRegistry::new().start_task(StartTask::new("warm", warm));
+        let (health, _actor) = start(&tree, registry);
+        seconds(1).await;
+        assert_eq!(health.startup().status, Status::Unknown);
+        assert!(!health.readiness().is_ready());
+        seconds(3).await;
+        assert!(health.startup().is_ready() && health.readiness().is_ready());
+    });
 }
