@@ -2,3 +2,8 @@
 
 pub mod config;
 pub mod edge;
+pub mod runtime;
+
+pub use runtime::Steadfast;
+#[doc(inline)]
+pub use steadfast_actors::{health, kernel};

@@ -2,7 +2,7 @@
 
 mod health;
 mod in_flight;
-mod shutdown;
+pub(crate) mod shutdown;
 
 pub use health::Probes;
 pub use in_flight::{InFlight, InFlightGuard};

@@ -15,7 +15,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
@@ -146,21 +146,28 @@ impl Signals {
 pub struct Drained {
     /// Requests that were given up because their time was over.
     pub requests_cut: usize,
-    /// Whether actors had to be stopped before they were done.
-    pub actors_cut: bool,
+    /// Actors that were stopped before they had finished what they had accepted.
+    pub actors_cut: usize,
 }
 
 impl Drained {
     /// Whether everything that was accepted was finished.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.requests_cut == 0 && !self.actors_cut
+        self.requests_cut == 0 && self.actors_cut == 0
     }
 
     /// 0 when nothing was cut, otherwise 75 (`EX_TEMPFAIL`).
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         if self.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_WORK_CUT) }
+    }
+}
+
+/// So that `main` can return it.
+impl Termination for Drained {
+    fn report(self) -> ExitCode {
+        self.exit_code()
     }
 }
 
@@ -407,7 +414,7 @@ mod tests {
         let code = |drained: Drained| format!("{:?}", drained.exit_code());
         let zero = format!("{:?}", ExitCode::SUCCESS);
         assert_eq!(code(Drained::default()), zero);
-        assert_ne!(code(Drained { requests_cut: 1, actors_cut: false }), zero);
-        assert_ne!(code(Drained { requests_cut: 0, actors_cut: true }), zero);
+        assert_ne!(code(Drained { requests_cut: 1, actors_cut: 0 }), zero);
+        assert_ne!(code(Drained { requests_cut: 0, actors_cut: 1 }), zero);
     }
 }

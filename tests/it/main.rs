@@ -1,1 +1,5 @@
-fn main() {}
+//! One binary for all integration tests: linking is what takes time.
+
+mod health;
+mod runtime;
+mod wire;
