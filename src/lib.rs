@@ -1,1 +1,9 @@
-//! x
+//! An actor-model resilience runtime for actix-web services.
+
+pub mod config;
+pub mod edge;
+pub mod runtime;
+
+pub use runtime::Steadfast;
+#[doc(inline)]
+pub use steadfast_actors::{health, kernel};

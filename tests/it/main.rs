@@ -1,5 +1,7 @@
-//! The integration tests, one binary: each module is one concern.
+//! One binary for all integration tests: linking is what takes time.
 
+mod health;
+mod runtime;
 mod server_drain; // SIGTERM under load
 mod server_edge; // what clients do wrong
 mod server_faults; // panics, poison, deadlines
@@ -8,3 +10,4 @@ mod server_products; // cached reads
 mod server_rates; // a third party behind a breaker
 mod server_simulator; // each fault of the third party
 mod support; // real servers, problem documents and raw connections
+mod wire;

@@ -1,0 +1,9 @@
+//! The HTTP edge: what stands between actix-web and a handler.
+
+mod health;
+mod in_flight;
+pub(crate) mod shutdown;
+
+pub use health::Probes;
+pub use in_flight::{InFlight, InFlightGuard};
+pub use shutdown::{DrainPlan, Drained, ShutdownTrigger};
