@@ -31,7 +31,6 @@ use std::thread::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::switch::Switch;
-use self::switch::Switchboard;
 
 /// A running simulator. Dropping it closes its port and all its connections.
 #[derive(Debug)]
