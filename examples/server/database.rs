@@ -33,22 +33,39 @@ pub(crate) struct Product {
     reviews_count: i64,
 }
 
+/// Where the database is. Dropping it removes what is only temporary.
+#[derive(Debug)]
+pub(crate) struct Place {
+    file: PathBuf,
+    temporary: Option<TempDir>,
+}
+
+impl Place {
+    /// The place that `url` names, or a fresh temporary folder.
+    ///
+    /// # Errors
+    ///
+    /// No temporary folder could be made.
+    pub(crate) fn find(url: Option<&DatabaseUrl>) -> std::io::Result<Self> {
+        match url {
+            Some(DatabaseUrl::Sqlite(file)) => Ok(Self { file: file.clone(), temporary: None }),
+            None => {
+                let folder = tempfile::Builder::new().prefix("steadfast-").tempdir()?;
+                Ok(Self { file: folder.path().join("server.db"), temporary: Some(folder) })
+            }
+        }
+    }
+}
+
 /// The open database. Clones share one connection.
 ///
 /// One is enough: it is only asked for what the cache does not have.
 #[derive(Debug, Clone)]
-pub(crate) struct Database {
-    connection: Arc<Mutex<Connection>>,
-    /// Removes the default folder when the server ends.
-    _folder: Option<Arc<TempDir>>,
-}
+pub(crate) struct Database(Arc<Mutex<Connection>>);
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseError {
-    /// No temporary folder could be made.
-    #[error("cannot make a temporary folder")]
-    Folder(#[from] std::io::Error),
     /// SQLite refused.
     #[error("cannot use the database")]
     Sqlite(#[from] rusqlite::Error),
@@ -58,19 +75,24 @@ pub(crate) enum DatabaseError {
 }
 
 impl Database {
-    /// Opens the database that `url` names, or a fresh one in a temporary folder.
+    /// Opens the database and makes sure that it has its tables and rows.
     ///
     /// Opening is idempotent: rows that are there already stay as they are, and several
     /// processes may open the same file at the same time.
-    pub(crate) fn open(url: Option<&DatabaseUrl>) -> Result<Self, DatabaseError> {
-        let (path, folder) = locate(url)?;
-        let mut connection = Connection::open(&path)?;
+    pub(crate) fn open(place: &Place) -> Result<Self, DatabaseError> {
+        let mut connection = Connection::open(&place.file)?;
         connection.busy_timeout(BUSY_MAX)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         seed(&mut connection)?;
-        tracing::info!(path = %path.display(), temporary = folder.is_some(), "database opened");
-        let connection = Arc::new(Mutex::new(connection));
-        Ok(Self { connection, _folder: folder.map(Arc::new) })
+        let (file, temporary) = (place.file.display(), place.temporary.is_some());
+        tracing::info!(%file, temporary, "database opened");
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    /// Whether the database answers. Blocks.
+    pub(crate) fn ping(&self) -> Result<(), DatabaseError> {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(connection.query_row("SELECT 1", [], |_| Ok(()))?)
     }
 
     /// Reads one product; `None` when there is no such row.
@@ -79,22 +101,12 @@ impl Database {
     ///
     /// Dropping this leaves the statement to finish on the blocking pool, without effect.
     pub(crate) async fn product(&self, id: u32) -> Result<Option<Product>, DatabaseError> {
-        let connection = Arc::clone(&self.connection);
+        let connection = Arc::clone(&self.0);
         let read = move || {
             // A poisoned lock means that a reader panicked; the connection itself is sound.
             read_product(&connection.lock().unwrap_or_else(PoisonError::into_inner), id)
         };
         Ok(tokio::task::spawn_blocking(read).await??)
-    }
-}
-
-fn locate(url: Option<&DatabaseUrl>) -> Result<(PathBuf, Option<TempDir>), DatabaseError> {
-    match url {
-        Some(DatabaseUrl::Sqlite(path)) => Ok((path.clone(), None)),
-        None => {
-            let folder = tempfile::Builder::new().prefix("steadfast-").tempdir()?;
-            Ok((folder.path().join("server.db"), Some(folder)))
-        }
     }
 }
 

@@ -7,7 +7,8 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Json, Query, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use steadfast_actors::kernel::{Ref, Tree};
+use steadfast::Steadfast;
+use steadfast::kernel::Ref;
 
 use crate::connections::Connections;
 use crate::flaky::{Count, Counted, Flaky, Poison};
@@ -94,15 +95,15 @@ struct Stats {
 async fn stats(
     products: Data<Products>,
     work: Data<SlowWork>,
-    tree: Data<Tree>,
+    steadfast: Data<Steadfast>,
     connections: Data<Connections>,
 ) -> Json<Stats> {
-    let nodes = tree.snapshot().nodes;
+    let nodes = steadfast.tree().snapshot().nodes;
     Json(Stats {
         product_loads: products.loads(),
         slow: work.counts(),
         restarts: nodes.iter().map(|node| (node.name.to_string(), node.restarts)).collect(),
         connections: connections.count(),
-        inflight: 0,
+        inflight: steadfast.in_flight().count(),
     })
 }

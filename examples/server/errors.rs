@@ -1,11 +1,22 @@
 //! What the server's own errors look like to a client.
 
+use steadfast::breaker::BreakerError;
+
 use crate::interim::Problem;
 use crate::rates::RatesError;
 use crate::upstream::ControlError;
 
 pub(crate) fn unknown_product() -> Problem {
     Problem::plain(404, "product.unknown")
+}
+
+impl From<BreakerError<RatesError>> for Problem {
+    fn from(error: BreakerError<RatesError>) -> Self {
+        match error {
+            BreakerError::Inner(error) => error.into(),
+            rejected => Self::new(503, &rejected),
+        }
+    }
 }
 
 impl From<RatesError> for Problem {

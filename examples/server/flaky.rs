@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix::{Actor, Handler, Message, MessageResponse};
 use serde::Serialize;
-use steadfast_actors::kernel::{Context, Exhausted, Spec};
+use steadfast::kernel::{Context, Exhausted, Spec};
 
 /// How long it rests after too many panics; short, so that a demonstration stays short.
 const REST: Duration = Duration::from_secs(5);

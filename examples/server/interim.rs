@@ -1,6 +1,6 @@
 //! Until the edge lands.
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
-use steadfast_actors::kernel::{CallError, Fault};
+use steadfast::kernel::{CallError, Fault};
 
 #[derive(Debug)]
 pub(crate) struct Problem(u16, &'static str, Option<std::time::Duration>);

@@ -1,4 +1,8 @@
-//! The example server of steadfast.
+//! The example server of steadfast: a service whose fragile parts are supervised actors.
+//!
+//! `cargo run --example server` needs nothing installed; `-- --help` lists flags and routes.
+//! Break it with `PUT /demo/upstream`, `GET /demo/panic` and `POST /demo/actors/flaky/poison`,
+//! and watch what still works.
 
 mod connections;
 mod database;
@@ -10,61 +14,47 @@ mod options;
 mod products;
 mod rates;
 mod routes;
+mod serve;
+mod services;
 mod simulator;
 mod slow;
 mod upstream;
 
-use actix_web::{App, HttpServer, web::Data};
+use std::error::Error;
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
 use clap::Parser;
-use steadfast_actors::kernel::Tree;
 use tracing_subscriber::EnvFilter;
 
-#[actix_web::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let options = options::Options::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()))
-        .init();
-    let database = database::Database::open(options.database.as_ref())?;
-    let (upstream, _sim) = match options.upstream {
-        Some(url) => (url, None),
-        None => {
-            let sim = simulator::Simulator::start(([127, 0, 0, 1], 0).into())?;
-            (sim.url().parse()?, Some(sim))
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    log_to_stderr();
+    match actix_web::rt::System::new().block_on(serve::run(options)) {
+        Ok(drained) => drained.exit_code(),
+        Err(error) => {
+            tracing::error!("the server cannot run: {}", chain(&*error));
+            ExitCode::FAILURE
         }
-    };
-    let tree = Tree::new();
-    let flaky = tree.start(flaky::Flaky::spec());
-    let products = products::Products::new(database);
-    let rates = rates::Rates::new(&upstream)?;
-    let control = upstream::UpstreamControl::new(&upstream)?;
-    let slow = slow::SlowWork::default();
-    let connections = connections::Connections::default();
-    let open = connections.clone();
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(Data::new(flaky.clone()))
-            .app_data(Data::new(products.clone()))
-            .app_data(Data::new(rates.clone()))
-            .app_data(Data::new(control.clone()))
-            .app_data(Data::new(slow.clone()))
-            .app_data(Data::new(connections.clone()))
-            .app_data(Data::new(tree.clone()))
-            .configure(routes::configure)
-    })
-    .on_connect(move |_, ext| {
-        ext.insert(open.open());
-    })
-    .workers(2)
-    .bind(options.listen)?;
-    use std::io::Write;
-    writeln!(
-        std::io::stdout().lock(),
-        "ready app=http://{} admin=http://{} upstream={}",
-        server.addrs()[0],
-        options.admin,
-        upstream.0
-    )?;
-    Ok(server.run().await?)
+    }
+}
+
+/// Standard output belongs to the ready line.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    log.with_ansi(io::stderr().is_terminal()).init();
+}
+
+/// An error and everything that caused it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use steadfast_actors::kernel::{Code, Fault};
+use steadfast::breaker::{Breaker, BreakerBuilder, BreakerError, Classify, Outcome};
+use steadfast::kernel::{Code, Fault};
 
 use crate::options::UpstreamUrl;
 
 /// LIMIT: the upstream answers within milliseconds when it is well.
-pub(crate) const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 const CONNECT_MAX: Duration = Duration::from_millis(500);
 /// LIMIT: an answer has about forty bytes.
 const BODY_MAX: usize = 4 * 1024;
@@ -70,10 +71,18 @@ pub(crate) enum RatesError {
     InvalidAnswer,
 }
 
-impl RatesError {
-    /// Whether it tells something bad about the upstream, rather than about the question.
-    pub(crate) const fn is_failure(&self) -> bool {
-        !matches!(self, Self::UnknownCurrency)
+impl Classify for RatesError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            // The question was wrong; the upstream did its work.
+            Self::UnknownCurrency => Outcome::Success,
+            Self::Throttled { retry_after } => {
+                Outcome::Throttled { retry_after: Some(*retry_after) }
+            }
+            Self::Timeout | Self::Unreachable(_) | Self::Failed(_) | Self::InvalidAnswer => {
+                Outcome::Failure
+            }
+        }
     }
 }
 
@@ -101,11 +110,23 @@ impl Fault for RatesError {
     }
 }
 
-/// A client of the service `rates`. Clones share their connections.
+/// The breaker of the upstream. It opens after a few failures and tries again soon, so that a
+/// demonstration stays short; a real third party would be given more patience.
+pub(crate) fn breaker() -> BreakerBuilder {
+    Breaker::builder("rates")
+        .consecutive_failures(5)
+        .slow_after(ATTEMPT_MAX * 4 / 5)
+        .open_for(Duration::from_secs(2))
+        .open_max(Duration::from_secs(4))
+        .probe_lease(ATTEMPT_MAX * 2)
+}
+
+/// A client of the service `rates`, behind its breaker. Clones share both.
 #[derive(Debug, Clone)]
 pub(crate) struct Rates {
     client: Client,
     base: String,
+    breaker: Breaker,
 }
 
 impl Rates {
@@ -114,21 +135,29 @@ impl Rates {
     /// # Errors
     ///
     /// The client could not be built.
-    pub(crate) fn new(base: &UpstreamUrl) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(base: &UpstreamUrl, breaker: Breaker) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_MAX)
             .no_proxy()
             .build()?;
-        Ok(Self { client, base: base.0.clone() })
+        Ok(Self { client, base: base.0.clone(), breaker })
     }
 
-    /// Asks for one rate, once.
+    /// Asks for one rate, once, if the breaker lets it.
+    ///
+    /// # Errors
+    ///
+    /// [`BreakerError::Rejected`] when the upstream was not asked; else what came of it.
     ///
     /// # Cancel safety
     ///
     /// Dropping it closes the connection it used. Asking again is always safe.
-    pub(crate) async fn fetch(&self, currency: &Currency) -> Result<Rate, RatesError> {
+    pub(crate) async fn get(&self, currency: &Currency) -> Result<Rate, BreakerError<RatesError>> {
+        self.breaker.call(|| self.fetch(currency)).await
+    }
+
+    async fn fetch(&self, currency: &Currency) -> Result<Rate, RatesError> {
         let attempt = tokio::time::timeout(ATTEMPT_MAX, self.attempt(currency));
         attempt.await.unwrap_or(Err(RatesError::Timeout))
     }

@@ -24,5 +24,5 @@ async fn product(id: Path<u32>, products: Data<Products>) -> Result<impl Respond
 
 async fn rate(currency: Path<String>, rates: Data<Rates>) -> Result<Json<Rate>, Problem> {
     let currency = Currency::parse(&currency)?;
-    Ok(Json(rates.fetch(&currency).await?))
+    Ok(Json(rates.get(&currency).await?))
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::Value;
-use steadfast_actors::kernel::{Code, Fault};
+use steadfast::kernel::{Code, Fault};
 
 use crate::options::UpstreamUrl;
 use crate::simulator::Switch;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::Value;
+use tempfile::TempDir;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const EXIT_WITHIN: Duration = Duration::from_secs(30);
@@ -23,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) admin: String,
     /// Base address of the fault simulator it uses.
     pub(crate) upstream: String,
+    /// Where it puts its temporary files; goes away with this handle, however the server ends.
+    pub(crate) temporary: TempDir,
     child: Child,
     log: Log,
     client: reqwest::Client,
@@ -39,6 +42,8 @@ impl Server {
     #[track_caller]
     pub(crate) fn start_with(change: impl FnOnce(&mut Command)) -> Self {
         let mut command = command();
+        let temporary = tempfile::tempdir().unwrap();
+        command.env("TMPDIR", temporary.path());
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         change(&mut command);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -58,6 +63,7 @@ impl Server {
             app: address("app="),
             admin: address("admin="),
             upstream: address("upstream="),
+            temporary,
             child,
             log,
             client: reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap(),
