@@ -1,9 +1,32 @@
-//! Supervision on actix.
+//! Supervision on actix: the context an actor runs in, the handle that reaches it, and
+//! the tree that keeps it alive.
+mod dead_letters;
 mod error;
 mod fault;
+mod gate;
+mod host;
+mod lifecycle;
 pub mod panic;
 mod request;
+mod restart;
+mod shared;
+mod spec;
+mod supervisor;
+mod timer;
+mod tree;
+mod verdicts;
 
+#[cfg(all(test, not(steadfast_loom)))]
+mod tests;
+
+pub use dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 pub use error::{BuildError, CallError, CutShort, Refused};
 pub use fault::{Code, Fault};
+pub use host::{Call, Context, Ref, Reply};
+pub use lifecycle::{Lifecycle, Watch};
 pub use request::{InvalidRequestId, Priority, RequestContext, RequestId, Stopped, TraceParent};
+pub use restart::{Backoff, Exhausted, Restart};
+pub use shared::{ActorState, LifecycleEvent};
+pub use spec::{Overflow, Placement, Spec};
+pub use supervisor::{Group, Strategy, Supervisor};
+pub use tree::{NodeInfo, StopReport, Tree, TreeSnapshot};

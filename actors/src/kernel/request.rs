@@ -20,17 +20,20 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use super::fault::{Code, Fault};
 
 tokio::task_local! {
-    static CURRENT: RequestContext;
+    static CURRENT: Ambient;
 }
 
 /// The identity, deadline, cancellation and priority that one request carries. Cheap to clone.
 #[derive(Clone)]
-pub struct RequestContext(Arc<Inner>);
+pub struct RequestContext {
+    inner: Arc<Inner>,
+    /// Outside the shared part, so that tightening it costs nothing.
+    deadline: Option<Instant>,
+}
 
 struct Inner {
     id: RequestId,
     trace: Option<TraceParent>,
-    deadline: Option<Instant>,
     priority: Priority,
     cancel: CancellationToken,
     /// Shared by all descendants, so that a child can tell why its root was cancelled.
@@ -41,27 +44,34 @@ impl RequestContext {
     /// A context with this id and nothing else: no deadline, normal priority.
     #[must_use]
     pub fn new(id: RequestId) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             id,
             trace: None,
-            deadline: None,
             priority: Priority::Normal,
             cancel: CancellationToken::new(),
             cause: Arc::new(AtomicU8::new(0)),
-        }))
+        };
+        Self { inner: Arc::new(inner), deadline: None }
     }
 
     /// The context this code runs under, if any.
+    ///
+    /// Under a call that was given a deadline outside of any request, this is a new
+    /// context with that deadline and an id of its own.
     #[must_use]
     pub fn current() -> Option<Self> {
-        CURRENT.try_with(Clone::clone).ok()
+        match Ambient::capture() {
+            Ambient::Nothing => None,
+            Ambient::Deadline(at) => Some(Self::new(RequestId::generate()).with_deadline(at)),
+            Ambient::Request(context) => Some(context),
+        }
     }
 
     /// Sets an absolute deadline; keeps the earlier one where one is set already.
     #[must_use]
     pub fn with_deadline(self, deadline: Instant) -> Self {
-        let earliest = self.0.deadline.map_or(deadline, |own| own.min(deadline));
-        self.rebuilt(|inner| inner.deadline = Some(earliest))
+        let earliest = self.deadline.map_or(deadline, |own| own.min(deadline));
+        Self { deadline: Some(earliest), ..self }
     }
 
     /// Sets the trace this request belongs to.
@@ -79,59 +89,63 @@ impl RequestContext {
     /// The id that every log line, answer and outbound call of this request carries.
     #[must_use]
     pub fn id(&self) -> &RequestId {
-        &self.0.id
+        &self.inner.id
     }
 
     /// The trace this request belongs to, if any.
     #[must_use]
     pub fn trace(&self) -> Option<TraceParent> {
-        self.0.trace
+        self.inner.trace
     }
 
     /// The moment after which nobody wants the answer.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline
+        self.deadline
     }
 
     /// Time left until the deadline; zero once it passed, `None` without one.
     #[must_use]
     pub fn remaining(&self) -> Option<Duration> {
-        self.0.deadline.map(|at| at.saturating_duration_since(Instant::now()))
+        self.deadline.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// How readily the request may be shed.
     #[must_use]
     pub fn priority(&self) -> Priority {
-        self.0.priority
+        self.inner.priority
     }
 
     /// The token that is cancelled when the request is given up.
     #[must_use]
     pub fn cancel_token(&self) -> &CancellationToken {
-        &self.0.cancel
+        &self.inner.cancel
     }
 
     /// Completes when the request is given up.
     pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
-        self.0.cancel.cancelled()
+        self.inner.cancel.cancelled()
     }
 
     /// Gives the request up, for this context and all its children. The first cause stands.
     pub fn cancel(&self, cause: Stopped) {
         // A second cause loses; whoever looks has been told the first one already.
-        let _first_wins =
-            self.0.cause.compare_exchange(0, cause.encode(), Ordering::AcqRel, Ordering::Acquire);
-        self.0.cancel.cancel();
+        let _first_wins = self.inner.cause.compare_exchange(
+            0,
+            cause.encode(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        self.inner.cancel.cancel();
     }
 
     /// Why this request should stop, if it should: its token or its deadline.
     #[must_use]
     pub fn stopped(&self) -> Option<Stopped> {
-        if self.0.cancel.is_cancelled() {
+        if self.inner.cancel.is_cancelled() {
             return Some(self.cause());
         }
-        let past = self.0.deadline.is_some_and(|at| at <= Instant::now());
+        let past = self.deadline.is_some_and(|at| at <= Instant::now());
         past.then_some(Stopped::Deadline)
     }
 
@@ -139,13 +153,13 @@ impl RequestContext {
     /// later than this one's deadline. Cancelled with this one, not the other way round.
     #[must_use]
     pub fn child(&self, within: Duration) -> Self {
-        let cancel = self.0.cancel.child_token();
-        let child = Self(Arc::new(Inner {
-            cancel,
-            cause: Arc::clone(&self.0.cause),
-            id: self.0.id.clone(),
-            ..*self.0
-        }));
+        let inner = Inner {
+            cancel: self.inner.cancel.child_token(),
+            cause: Arc::clone(&self.inner.cause),
+            id: self.inner.id.clone(),
+            ..*self.inner
+        };
+        let child = Self { inner: Arc::new(inner), deadline: self.deadline };
         child.with_deadline(Instant::now() + within)
     }
 
@@ -153,23 +167,23 @@ impl RequestContext {
     /// that outlives the request, such as a cache fill that others also wait for.
     #[must_use]
     pub fn detached(&self) -> Self {
-        Self(Arc::new(Inner {
-            deadline: None,
+        let inner = Inner {
             cancel: CancellationToken::new(),
             cause: Arc::new(AtomicU8::new(0)),
-            id: self.0.id.clone(),
-            ..*self.0
-        }))
+            id: self.inner.id.clone(),
+            ..*self.inner
+        };
+        Self { inner: Arc::new(inner), deadline: None }
     }
 
     /// Runs `future` with this context as the current one. Enforces nothing.
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, future)
+        CURRENT.scope(Ambient::Request(self), future)
     }
 
     /// Runs `work` with this context as the current one.
     pub fn sync_scope<T>(self, work: impl FnOnce() -> T) -> T {
-        CURRENT.sync_scope(self, work)
+        CURRENT.sync_scope(Ambient::Request(self), work)
     }
 
     /// Runs `future` under this context and drops it when the deadline passes or
@@ -183,28 +197,88 @@ impl RequestContext {
     ///
     /// Dropping this drops `future` at its current await point.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Stopped> {
-        let work = CURRENT.scope(self.clone(), future);
+        let work = self.clone().scope(future);
         tokio::select! {
             biased;
             () = self.cancelled() => Err(self.cause()),
-            () = sleep_until(self.0.deadline) => Err(Stopped::Deadline),
+            () = sleep_until(self.deadline) => Err(Stopped::Deadline),
             output = work => Ok(output),
         }
     }
 
     fn cause(&self) -> Stopped {
-        Stopped::decode(self.0.cause.load(Ordering::Acquire))
+        Stopped::decode(self.inner.cause.load(Ordering::Acquire))
     }
 
     fn rebuilt(self, change: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
+        let mut inner = Arc::try_unwrap(self.inner).unwrap_or_else(|shared| Inner {
             id: shared.id.clone(),
             cancel: shared.cancel.clone(),
             cause: Arc::clone(&shared.cause),
             ..*shared
         });
         change(&mut inner);
-        Self(Arc::new(inner))
+        Self { inner: Arc::new(inner), deadline: self.deadline }
+    }
+}
+
+/// What a piece of code runs under: what every message it sends inherits.
+#[derive(Debug, Clone)]
+pub(crate) enum Ambient {
+    Nothing,
+    /// A call that was given a deadline outside of any request. No context is made for
+    /// it until somebody asks, because most handlers never do.
+    Deadline(Instant),
+    Request(RequestContext),
+}
+
+impl Ambient {
+    pub(crate) fn capture() -> Self {
+        CURRENT.try_with(Clone::clone).unwrap_or(Self::Nothing)
+    }
+
+    /// The same with a deadline that is `at` or earlier.
+    pub(crate) fn tightened(self, at: Instant) -> Self {
+        match self {
+            Self::Nothing => Self::Deadline(at),
+            Self::Deadline(own) => Self::Deadline(own.min(at)),
+            Self::Request(context) => Self::Request(context.with_deadline(at)),
+        }
+    }
+
+    /// The same identity for work that outlives the message: no deadline, no cancellation.
+    pub(crate) fn detached(&self) -> Self {
+        match self {
+            Self::Nothing | Self::Deadline(_) => Self::Nothing,
+            Self::Request(context) => Self::Request(context.detached()),
+        }
+    }
+
+    pub(crate) const fn request(&self) -> Option<&RequestContext> {
+        match self {
+            Self::Nothing | Self::Deadline(_) => None,
+            Self::Request(context) => Some(context),
+        }
+    }
+
+    pub(crate) const fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Nothing => None,
+            Self::Deadline(at) => Some(*at),
+            Self::Request(context) => context.deadline,
+        }
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.request().is_some_and(|context| context.inner.cancel.is_cancelled())
+    }
+
+    /// Runs `work` under this.
+    pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Nothing => work(),
+            Self::Deadline(_) | Self::Request(_) => CURRENT.sync_scope(self.clone(), work),
+        }
     }
 }
 
@@ -218,11 +292,11 @@ async fn sleep_until(deadline: Option<Instant>) {
 impl fmt::Debug for RequestContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestContext")
-            .field("id", &self.0.id)
-            .field("trace", &self.0.trace)
-            .field("deadline", &self.0.deadline)
-            .field("priority", &self.0.priority)
-            .field("cancelled", &self.0.cancel.is_cancelled())
+            .field("id", &self.inner.id)
+            .field("trace", &self.inner.trace)
+            .field("deadline", &self.deadline)
+            .field("priority", &self.inner.priority)
+            .field("cancelled", &self.inner.cancel.is_cancelled())
             .finish()
     }
 }

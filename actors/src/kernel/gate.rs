@@ -1,0 +1,135 @@
+//! The admission gate: an exact bound on what an actor has accepted and not finished.
+//!
+//! actix's own bound is none: every clone of an address has a slot of its own, and
+//! `do_send` ignores it. So the mailbox underneath is unbounded and this gate stands
+//! before it. Two counters that only grow: `entered`, raised by senders, and `left`,
+//! raised when a message is finished. Their difference is the depth; `entered` is also
+//! the ticket that names a message.
+//!
+//! A slot is held until the work is finished: by a queued message, by a reply future,
+//! by a [`Reply::task`](super::Reply::task). So the bound covers work in flight too.
+
+#[cfg(steadfast_loom)]
+use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+#[cfg(not(steadfast_loom))]
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_utils::CachePadded;
+use tokio::sync::Notify;
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    entered: CachePadded<AtomicU64>,
+    left: CachePadded<AtomicU64>,
+    waiting: AtomicUsize,
+    freed: Notify,
+    capacity: u64,
+}
+
+impl Gate {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            entered: CachePadded::new(AtomicU64::new(0)),
+            left: CachePadded::new(AtomicU64::new(0)),
+            waiting: AtomicUsize::new(0),
+            freed: Notify::new(),
+            capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Takes a slot and returns its ticket; `None` when all are taken.
+    ///
+    /// INVARIANT: `left <= entered`, and `entered - left` never exceeds the capacity
+    /// (but for the moment of a [`Gate::displace`]): an old `left` makes the check
+    /// stricter, never looser.
+    pub(crate) fn try_enter(&self) -> Option<u64> {
+        let mut entered = self.entered.load(Ordering::Relaxed);
+        loop {
+            // ORDER: SeqCst pairs with `leave`, so that a waiter that saw a full gate
+            // after announcing itself is sure to be notified.
+            let left = self.left.load(Ordering::SeqCst);
+            if entered.saturating_sub(left) >= self.capacity {
+                return None;
+            }
+            match self.entered.compare_exchange_weak(
+                entered,
+                entered + 1,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(ticket) => return Some(ticket),
+                Err(now) => entered = now,
+            }
+        }
+    }
+
+    /// Takes a slot whether one is free or not, for a message that displaces another:
+    /// the displaced one gives its slot back at once.
+    pub(crate) fn displace(&self) -> u64 {
+        self.entered.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// Takes a slot, waiting in line for one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes nothing; a wake-up meant for it goes to the next in line.
+    pub(crate) async fn enter(&self) -> u64 {
+        let _waiting = Waiting::announce(&self.waiting);
+        loop {
+            let notified = self.freed.notified();
+            tokio::pin!(notified);
+            // ORDER: in line before looking, so that a slot freed in between is not missed.
+            notified.as_mut().enable();
+            if let Some(ticket) = self.try_enter() {
+                return ticket;
+            }
+            notified.await;
+        }
+    }
+
+    /// Gives one slot back.
+    pub(crate) fn leave(&self) {
+        self.left.fetch_add(1, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.freed.notify_one();
+        }
+    }
+
+    /// Has everyone in line look again, because the actor is gone.
+    pub(crate) fn wake_waiting(&self) {
+        self.freed.notify_waiters();
+    }
+
+    /// Slots taken now.
+    pub(crate) fn depth(&self) -> u64 {
+        // ORDER: `left` first: it never passes `entered`, so the difference is never negative.
+        let left = self.left.load(Ordering::SeqCst);
+        self.entered.load(Ordering::SeqCst).saturating_sub(left)
+    }
+
+    /// Slots ever taken: what was accepted since the start.
+    pub(crate) fn entered(&self) -> u64 {
+        self.entered.load(Ordering::SeqCst)
+    }
+
+    pub(crate) const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+}
+
+/// Counts one waiter for as long as it lives.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn announce(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::SeqCst);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

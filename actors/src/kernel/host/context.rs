@@ -1,0 +1,538 @@
+//! The execution context of one supervised actor.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use std::collections::VecDeque;
+
+use actix::dev::{AsyncContextParts, ContextParts, Envelope};
+use actix::{
+    Actor, ActorContext, ActorFuture, ActorState as ActixState, Addr, AsyncContext, Message,
+    SpawnHandle,
+};
+use tokio::time::Instant;
+use tracing::span::EnteredSpan;
+
+use super::hosted::{Cooldown, Rebuild, Ring, Suspension, Up};
+use super::reference::Ref;
+use super::reply::{ReplyWork, RunningTasks};
+use super::work::{Origin, WorkFuture, WorkInFlight};
+use crate::kernel::error::{BuildError, CallError, CutShort};
+use crate::kernel::lifecycle::Lifecycle;
+use crate::kernel::panic::Panic;
+use crate::kernel::request::{Ambient, RequestContext};
+use crate::kernel::restart::{Decision, Ending, Policy, Restart, Strikes};
+use crate::kernel::shared::{ActorState, Shared, Slot};
+use crate::kernel::spec::Overflow;
+
+/// Builds an incarnation.
+pub(crate) type Factory<A> = Box<dyn Fn(&Lifecycle) -> Result<A, BuildError> + Send>;
+
+/// The execution context of a supervised actor.
+///
+/// Write `type Context = steadfast::Context<Self>;` and otherwise plain actix: handlers,
+/// timers, streams and `ResponseActFuture` work as they do there. What differs:
+///
+/// - A panic, wherever it happens, drops this incarnation and its work in flight; a new
+///   one is built from the factory and serves the messages that were queued.
+/// - `stop()` and `terminate()` end the incarnation; its [`Restart`](crate::kernel::Restart)
+///   decides whether another follows.
+/// - The mailbox yields to other tasks of its thread after
+///   [`Spec::budget`](crate::kernel::Spec::budget) messages.
+pub struct Context<A>
+where
+    A: Actor<Context = Self>,
+{
+    parts: ContextParts<A>,
+    myself: Ref<A>,
+    factory: Factory<A>,
+    restart: Restart,
+    strikes: Strikes,
+    work: WorkInFlight<A>,
+    tasks: RunningTasks,
+    dispatch: Option<Dispatch>,
+    /// Counts endings, so that a rebuild that was overtaken by another knows it.
+    ending: u64,
+    suspended: bool,
+    /// The last incarnation failed for good; its task ends without another line of it run.
+    doomed: bool,
+    /// The last incarnation failed too often; until the next one, messages are refused.
+    resting: bool,
+    /// Messages handled since this task last let others run.
+    turns: u32,
+    budget: u32,
+}
+
+/// The message being handled.
+pub(super) struct Dispatch {
+    ticket: Option<u64>,
+    slot: Option<Slot>,
+    ambient: Ambient,
+    /// The handler has returned and its reply is being sent: what is spawned now is the
+    /// reply, and holds the message's slot until it is done.
+    replying: bool,
+}
+
+impl Dispatch {
+    pub(super) const fn new(ticket: Option<u64>, slot: Option<Slot>, ambient: Ambient) -> Self {
+        Self { ticket, slot, ambient, replying: false }
+    }
+}
+
+impl<A> Context<A>
+where
+    A: Actor<Context = Self>,
+{
+    pub(super) fn new(
+        parts: ContextParts<A>,
+        myself: Ref<A>,
+        factory: Factory<A>,
+        policy: Policy,
+        budget: u32,
+    ) -> Self {
+        let tasks = RunningTasks::new(Arc::clone(myself.shared()));
+        Self {
+            parts,
+            myself,
+            factory,
+            restart: policy.restart,
+            strikes: Strikes::new(policy),
+            work: WorkInFlight::new(),
+            tasks,
+            dispatch: None,
+            ending: 0,
+            suspended: false,
+            doomed: false,
+            resting: false,
+            turns: 0,
+            budget,
+        }
+    }
+
+    /// This actor's name in its tree.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared().name
+    }
+
+    /// Which incarnation this is; the first is 1.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.shared().generation()
+    }
+
+    /// A handle to this actor, to send to itself or to hand out.
+    #[must_use]
+    pub fn myself(&self) -> Ref<A> {
+        self.myself.clone()
+    }
+
+    /// The request the message being handled belongs to.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestContext> {
+        self.dispatch.as_ref()?.ambient.request()
+    }
+
+    /// Time left until the deadline of the message being handled; `None` without one.
+    #[must_use]
+    pub fn remaining(&self) -> Option<Duration> {
+        let deadline = self.dispatch.as_ref()?.ambient.deadline()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Fails this incarnation as a panic would, without one: for an actor that finds its
+    /// state or its resource beyond repair. The message being handled gets its reply.
+    pub fn fail(&mut self, reason: impl Into<Arc<str>>) {
+        self.end(Ending::Failed, &reason.into(), None);
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.myself.shared()
+    }
+
+    // ===== fairness =====
+
+    /// Counts a message; after the budget the task yields.
+    ///
+    /// tokio's own yield is needed: a bare wake-up would be served again before the
+    /// timer driver runs (33 ms late instead of 3, measured).
+    pub(super) fn take_turn(&mut self) {
+        self.turns += 1;
+        if self.turns >= self.budget {
+            self.turns = 0;
+            self.parts.wait(actix::fut::wrap_future(tokio::task::yield_now()));
+        }
+    }
+
+    pub(super) const fn new_turn(&mut self) {
+        self.turns = 0;
+    }
+
+    // ===== dispatch =====
+
+    pub(super) fn begin_dispatch(&mut self, dispatch: Dispatch) {
+        self.dispatch = Some(dispatch);
+    }
+
+    pub(super) fn replying(&mut self) {
+        if let Some(dispatch) = &mut self.dispatch {
+            dispatch.replying = true;
+        }
+    }
+
+    pub(super) const fn end_dispatch(&mut self) -> Option<Dispatch> {
+        self.dispatch.take()
+    }
+
+    /// Whose work a future spawned right now is.
+    pub(super) fn origin(&mut self) -> Origin {
+        match &mut self.dispatch {
+            None => Origin::own(),
+            Some(dispatch) if dispatch.replying => {
+                Origin::reply(dispatch.ticket, dispatch.slot.take(), dispatch.ambient.clone())
+            }
+            // It may outlive the message (a timer, a stream): it keeps the request's id and
+            // sheds its deadline.
+            Some(dispatch) => Origin::background(dispatch.ambient.detached()),
+        }
+    }
+
+    /// What a reply task carries over from the message being answered.
+    pub(super) fn take_reply_work(&mut self) -> ReplyWork {
+        let generation = self.generation();
+        match &mut self.dispatch {
+            Some(dispatch) => ReplyWork {
+                ticket: dispatch.ticket,
+                _slot: dispatch.slot.take(),
+                ambient: dispatch.ambient.clone(),
+                generation,
+            },
+            None => ReplyWork { ticket: None, _slot: None, ambient: Ambient::Nothing, generation },
+        }
+    }
+
+    pub(super) const fn tasks(&self) -> &RunningTasks {
+        &self.tasks
+    }
+
+    pub(super) const fn work(&mut self) -> &mut WorkInFlight<A> {
+        &mut self.work
+    }
+
+    pub(super) fn message_span<M: Message>(
+        &self,
+        sender: Option<tracing::Span>,
+        ambient: &Ambient,
+    ) -> Option<EnteredSpan> {
+        let sender = sender?;
+        let span = tracing::debug_span!(
+            target: "steadfast::message",
+            parent: None,
+            "message",
+            actor = self.name(),
+            message = std::any::type_name::<M>(),
+            generation = self.generation(),
+            request_id = ambient.request().map(|context| context.id().as_str()),
+        );
+        // A link, not a parent: spans of actors that message each other would nest for ever.
+        span.follows_from(&sender);
+        Some(span.entered())
+    }
+
+    // ===== failure and rebuild =====
+
+    /// What the caller of the message that panicked is told.
+    pub(super) fn verdict(&self, caught: &Panic) -> CallError {
+        CallError::Panicked { message: Arc::clone(caught.message()), generation: self.generation() }
+    }
+
+    /// Ends this incarnation because of a panic.
+    pub(super) fn panicked(&mut self, caught: &Panic, message: Option<&'static str>) {
+        let reason = Arc::clone(caught.message());
+        self.end(Ending::Failed, &reason, Some((caught, message)));
+    }
+
+    fn end(
+        &mut self,
+        ending: Ending,
+        reason: &Arc<str>,
+        panic: Option<(&Panic, Option<&'static str>)>,
+    ) {
+        self.cut_short(CutShort::Restart);
+        self.ending += 1;
+        let decision = self.judge(ending, reason, panic);
+        self.obey(decision, ending, reason);
+    }
+
+    /// Counts an ending, reports it, and decides what follows.
+    pub(super) fn judge(
+        &mut self,
+        ending: Ending,
+        reason: &Arc<str>,
+        panic: Option<(&Panic, Option<&'static str>)>,
+    ) -> Decision {
+        let failures = match ending {
+            Ending::Failed => self.shared().note_failure(reason),
+            Ending::Stopped => 0,
+        };
+        let decision = self.strikes.ended(ending, Instant::now(), fastrand::f64());
+        let caught = panic.map(|(caught, _)| caught);
+        tracing::warn!(
+            actor = self.name(),
+            generation = self.generation(),
+            reason = &**reason,
+            location = caught.and_then(Panic::location),
+            message = panic.and_then(|(_, message)| message),
+            request_id = self.request().map(|context| context.id().as_str()),
+            failures,
+            ?decision,
+            "actor.ended"
+        );
+        // A crash loop must not fill the log with backtraces, nor hide where it comes from.
+        if let Some(backtrace) = caught.and_then(Panic::backtrace)
+            && failures.is_power_of_two()
+        {
+            tracing::warn!(actor = self.name(), failures, %backtrace, "actor.panic_backtrace");
+        }
+        decision
+    }
+
+    fn obey(&mut self, decision: Decision, ending: Ending, reason: &Arc<str>) {
+        match decision {
+            Decision::Rebuild { after } => self.restart(after, ending),
+            Decision::Quarantine { cooldown } => {
+                self.resting = true;
+                self.shared().rest(cooldown);
+                let cooldown = Cooldown::new(self.ending, cooldown);
+                self.parts.spawn(cooldown);
+            }
+            Decision::Escalate => self.escalate(reason),
+            Decision::Stop => self.doom(),
+        }
+    }
+
+    fn restart(&mut self, after: Duration, ending: Ending) {
+        let seat = self.shared().seat.get();
+        let waits = seat.is_some_and(|seat| seat.parent.child_failed(seat.index, after));
+        if waits {
+            self.suspend();
+        } else {
+            self.shared().enter(ActorState::Restarting);
+            self.parts.wait(Rebuild::new(self.ending, after, ending));
+        }
+    }
+
+    /// Hands the failure to the supervisor and waits for what it decides. At the root,
+    /// the actor stops: nobody is left who could rebuild it.
+    fn escalate(&mut self, reason: &Arc<str>) {
+        if self.shared().escalate(reason) {
+            self.suspend();
+        } else {
+            self.doom();
+        }
+    }
+
+    fn doom(&mut self) {
+        self.shared().note_fallen();
+        self.doomed = true;
+        self.parts.wait(Suspension);
+    }
+
+    pub(super) const fn is_doomed(&self) -> bool {
+        self.doomed
+    }
+
+    /// Drops all work in flight; its callers are told why.
+    pub(super) fn cut_short(&mut self, why: CutShort) {
+        let shared = Arc::clone(self.shared());
+        self.work.clear(&shared, why);
+        self.tasks.clear(why);
+    }
+
+    /// Holds the mailbox until the supervisor asks for a rebuild.
+    pub(super) fn suspend(&mut self) {
+        if !self.suspended {
+            self.suspended = true;
+            self.parts.wait(Suspension);
+        }
+        self.shared().enter(ActorState::Suspended);
+    }
+
+    pub(super) const fn is_suspended(&self) -> bool {
+        self.suspended || self.doomed
+    }
+
+    /// Rebuilds at once because the supervisor says so.
+    pub(super) fn rebuild_now(&mut self) {
+        self.cut_short(CutShort::Restart);
+        self.suspended = false;
+        self.ending += 1;
+        self.shared().enter(ActorState::Restarting);
+        self.parts.wait(Rebuild::new(self.ending, Duration::ZERO, Ending::Failed));
+    }
+
+    pub(super) const fn is_current(&self, ending: u64) -> bool {
+        self.ending == ending
+    }
+
+    /// Builds an incarnation; a panic in the factory is an error like any other.
+    pub(super) fn build(&self) -> Result<A, Arc<str>> {
+        let shared = self.shared();
+        let life = Lifecycle::new(
+            Arc::clone(&shared.name),
+            shared.generation() + 1,
+            shared.last_failure(),
+        );
+        match crate::kernel::panic::catch(|| (self.factory)(&life)) {
+            Ok(Ok(actor)) => Ok(actor),
+            Ok(Err(error)) => Err(Arc::from(error.to_string())),
+            Err(caught) => Err(Arc::clone(caught.message())),
+        }
+    }
+
+    pub(super) fn build_failed(&mut self, reason: &Arc<str>) {
+        self.end(Ending::Failed, reason, None);
+    }
+
+    /// A new incarnation takes over; its `started` comes next.
+    ///
+    /// ORDER: actix polls the newest `wait` first, so what `started` waits for is done
+    /// before the actor counts as up.
+    pub(super) fn reborn(&mut self) {
+        self.resting = false;
+        self.parts.wait(Up::new(self.ending));
+        if self.shared().next_generation() > 1 {
+            self.shared().restarts.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The incarnation's `started` returned: it handles messages from now on.
+    pub(super) fn up(&mut self) {
+        self.strikes.started(Instant::now());
+        self.shared().enter(ActorState::Running);
+    }
+
+    /// Whether queued messages are refused rather than handled.
+    pub(super) const fn is_resting(&self) -> bool {
+        self.resting
+    }
+
+    /// Whether the mailbox stands still until somebody outside acts.
+    pub(super) const fn handles_nothing(&self) -> bool {
+        self.resting || self.suspended || self.doomed
+    }
+
+    // ===== the ring of an actor that drops its oldest message =====
+
+    pub(super) fn attend_ring(&mut self) {
+        if self.myself.overflow() == Overflow::DropOldest {
+            self.parts.spawn(Ring);
+        }
+    }
+
+    pub(super) fn pop_ring(&self) -> Option<Envelope<A>> {
+        self.myself.pop()
+    }
+
+    pub(super) fn drain_ring(&self) -> VecDeque<Envelope<A>> {
+        self.myself.drain_ring()
+    }
+
+    // ===== the end =====
+
+    /// Marks the context as ended, so that actix does not poll it while it is dropped.
+    pub(super) fn forget_parts(&mut self) {
+        self.parts.terminate();
+    }
+
+    /// For the supervisor and the drain: no restart kind has a say.
+    pub(super) fn stop_now(&mut self) {
+        self.parts.stop();
+    }
+}
+
+impl<A> ActorContext for Context<A>
+where
+    A: Actor<Context = Self>,
+{
+    fn stop(&mut self) {
+        match self.restart {
+            Restart::Permanent => {
+                self.end(Ending::Stopped, &Arc::from("it stopped itself"), None);
+            }
+            Restart::Transient | Restart::Temporary => self.parts.stop(),
+        }
+    }
+
+    fn terminate(&mut self) {
+        match self.restart {
+            Restart::Permanent => self.stop(),
+            Restart::Transient | Restart::Temporary => self.parts.terminate(),
+        }
+    }
+
+    fn state(&self) -> ActixState {
+        self.parts.state()
+    }
+}
+
+impl<A> AsyncContext<A> for Context<A>
+where
+    A: Actor<Context = Self>,
+{
+    fn address(&self) -> Addr<A> {
+        self.parts.address()
+    }
+
+    fn spawn<F>(&mut self, future: F) -> SpawnHandle
+    where
+        F: ActorFuture<A, Output = ()> + 'static,
+    {
+        let origin = self.origin();
+        let handle = Rc::new(Cell::new(None));
+        let key = self.work.insert(Box::pin(future), origin, Rc::clone(&handle));
+        let spawned = self.parts.spawn(WorkFuture::new(key));
+        handle.set(Some(spawned));
+        spawned
+    }
+
+    fn wait<F>(&mut self, future: F)
+    where
+        F: ActorFuture<A, Output = ()> + 'static,
+    {
+        let origin = self.origin();
+        let key = self.work.insert(Box::pin(future), origin, Rc::default());
+        self.parts.wait(WorkFuture::new(key));
+    }
+
+    fn waiting(&self) -> bool {
+        self.parts.waiting()
+    }
+
+    fn cancel_future(&mut self, handle: SpawnHandle) -> bool {
+        self.work.cancel(handle);
+        self.parts.cancel_future(handle)
+    }
+}
+
+impl<A> AsyncContextParts<A> for Context<A>
+where
+    A: Actor<Context = Self>,
+{
+    fn parts(&mut self) -> &mut ContextParts<A> {
+        &mut self.parts
+    }
+}
+
+impl<A> fmt::Debug for Context<A>
+where
+    A: Actor<Context = Self>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("actor", self.shared()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,524 @@
+//! The task of one supervised actor, over all its incarnations.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{self, Poll, ready};
+use std::time::Duration;
+
+use actix::dev::channel::{AddressReceiver, channel};
+use actix::dev::{ContextFut, ContextParts, EnvelopeProxy, Mailbox};
+use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext};
+use futures_util::{FutureExt, Stream};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep};
+
+use super::context::{Context, Factory};
+use super::letter::empty;
+use super::reference::Ref;
+use crate::kernel::error::CutShort;
+use crate::kernel::panic;
+use crate::kernel::restart::{Decision, Ending, Policy};
+use crate::kernel::shared::{ActorState, Command, Shared};
+
+/// A mailbox without actix's bound, which is none; the gate stands before it.
+pub(crate) fn mailbox<A: Actor>() -> (Addr<A>, AddressReceiver<A>) {
+    let (sender, receiver) = channel(0);
+    (Addr::new(sender), receiver)
+}
+
+/// What it takes to host an actor; made by [`Spec`](crate::kernel::Spec), moved to the
+/// actor's thread, and run there.
+pub(crate) struct Host<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    pub(crate) myself: Ref<A>,
+    pub(crate) receiver: AddressReceiver<A>,
+    pub(crate) factory: Factory<A>,
+    pub(crate) policy: Policy,
+    pub(crate) budget: u32,
+}
+
+impl<A> Host<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    /// Starts the task on the current thread, which must run actix or a `LocalSet`.
+    pub(crate) fn run(self) {
+        drop(tokio::task::spawn_local(Hosted::new(self)));
+    }
+}
+
+/// Either the actor's first incarnation is still to be built, or actix runs it.
+struct Hosted<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    shared: Arc<Shared>,
+    myself: Ref<A>,
+    phase: Phase<A>,
+    drain: Option<Drain>,
+    rebuilt: Vec<oneshot::Sender<()>>,
+}
+
+enum Phase<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    Boot(Box<Boot<A>>),
+    Live(Box<ContextFut<A, Context<A>>>),
+    Over,
+}
+
+/// Before the first incarnation: actix needs an instance to run anything at all.
+struct Boot<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    receiver: AddressReceiver<A>,
+    context: Context<A>,
+    pause: Option<Pin<Box<Sleep>>>,
+    suspended: bool,
+}
+
+struct Drain {
+    deadline: Pin<Box<Sleep>>,
+    stopping: bool,
+}
+
+/// What the task does next.
+enum Step {
+    Again,
+    Wait,
+    End,
+}
+
+impl<A> Unpin for Hosted<A> where A: Actor<Context = Context<A>> {}
+
+impl<A> Hosted<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    fn new(host: Host<A>) -> Self {
+        let Host { myself, receiver, factory, policy, budget } = host;
+        let parts = ContextParts::new(receiver.sender_producer());
+        let context = Context::new(parts, myself.clone(), factory, policy, budget);
+        let boot = Boot { receiver, context, pause: None, suspended: false };
+        Self {
+            shared: Arc::clone(myself.shared()),
+            myself,
+            phase: Phase::Boot(Box::new(boot)),
+            drain: None,
+            rebuilt: Vec::new(),
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Drain { deadline } => self.start_drain(deadline),
+            Command::Suspend { done } => {
+                match &mut self.phase {
+                    Phase::Boot(boot) => boot.suspend(),
+                    Phase::Live(live) => {
+                        live.ctx().cut_short(CutShort::Restart);
+                        live.ctx().suspend();
+                    }
+                    Phase::Over => {}
+                }
+                // The supervisor may have given up waiting; the command is obeyed all the same.
+                let _gave_up = done.send(());
+            }
+            Command::Rebuild { done } => {
+                match &mut self.phase {
+                    Phase::Boot(boot) => boot.resume(),
+                    Phase::Live(live) => live.ctx().rebuild_now(),
+                    Phase::Over => {}
+                }
+                self.rebuilt.push(done);
+            }
+        }
+    }
+
+    fn start_drain(&mut self, deadline: Instant) {
+        self.shared.enter(ActorState::Draining);
+        let deadline = Box::pin(tokio::time::sleep_until(deadline));
+        self.drain = Some(Drain { deadline, stopping: false });
+    }
+
+    fn step(&mut self, cx: &mut task::Context<'_>) -> Step {
+        match &mut self.phase {
+            Phase::Over => Step::End,
+            Phase::Boot(_) if self.drain.is_some() => Step::End,
+            Phase::Boot(boot) => match boot.poll(cx) {
+                Poll::Pending => Step::Wait,
+                Poll::Ready(None) => Step::End,
+                Poll::Ready(Some(first)) => self.go_live(first),
+            },
+            Phase::Live(live) => {
+                live.ctx().new_turn();
+                match panic::catch(|| live.poll_unpin(cx)) {
+                    Ok(Poll::Ready(())) => Step::End,
+                    Ok(Poll::Pending) if live.ctx().is_doomed() => Step::End,
+                    Ok(Poll::Pending) => self.poll_drain(cx),
+                    Err(caught) => Self::panicked_outside(live.ctx(), &caught),
+                }
+            }
+        }
+    }
+
+    fn go_live(&mut self, first: A) -> Step {
+        let Phase::Boot(boot) = std::mem::replace(&mut self.phase, Phase::Over) else {
+            return Step::End;
+        };
+        let Boot { receiver, mut context, .. } = *boot;
+        context.reborn();
+        context.attend_ring();
+        let live = ContextFut::new(context, first, Mailbox::new(receiver));
+        self.phase = Phase::Live(Box::new(live));
+        Step::Again
+    }
+
+    /// `started`, `stopping` or `stopped` panicked, or a value did in its drop.
+    fn panicked_outside(ctx: &mut Context<A>, caught: &panic::Panic) -> Step {
+        if ctx.state() != actix::ActorState::Running {
+            tracing::error!(actor = ctx.name(), panic = &**caught.message(), "actor.panic_in_stop");
+            return Step::End;
+        }
+        ctx.panicked(caught, None);
+        Step::Again
+    }
+
+    /// Stops a draining actor once its last slot is free, or its time is up.
+    fn poll_drain(&mut self, cx: &mut task::Context<'_>) -> Step {
+        let (Some(drain), Phase::Live(live)) = (&mut self.drain, &mut self.phase) else {
+            return Step::Wait;
+        };
+        if live.ctx().handles_nothing() {
+            return Step::End;
+        }
+        let finished = self.shared.gate.depth() == 0;
+        let late = drain.deadline.poll_unpin(cx).is_ready();
+        if !finished && !late {
+            return Step::Wait;
+        }
+        if !finished {
+            self.shared.note_cut();
+        }
+        if drain.stopping {
+            // Its `stopping` asked to go on: granted until the deadline.
+            return if late { Step::End } else { Step::Wait };
+        }
+        drain.stopping = true;
+        live.ctx().stop_now();
+        Step::Again
+    }
+
+    fn tell_rebuilt(&mut self) {
+        if self.shared.state() != ActorState::Restarting {
+            for done in self.rebuilt.drain(..) {
+                let _gave_up = done.send(());
+            }
+        }
+    }
+
+    /// The end of the actor: whatever is still inside is accounted for.
+    fn end(&mut self) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        self.shared.close();
+        let phase = std::mem::replace(&mut self.phase, Phase::Over);
+        match phase {
+            Phase::Boot(boot) => empty(&self.shared, boot),
+            Phase::Live(mut live) => {
+                live.ctx().cut_short(CutShort::Stop);
+                // ORDER: actix polls a context that is dropped alive once more.
+                live.ctx().forget_parts();
+                empty(&self.shared, live);
+            }
+            Phase::Over => {}
+        }
+        empty(&self.shared, self.myself.drain_ring());
+        self.rebuilt.clear();
+        self.shared.stopped();
+    }
+}
+
+impl<A> Future for Hosted<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        this.shared.register(cx.waker());
+        loop {
+            for command in this.shared.take_commands() {
+                this.obey(command);
+            }
+            let step = this.step(cx);
+            this.tell_rebuilt();
+            match step {
+                Step::Again => {}
+                Step::Wait => return Poll::Pending,
+                Step::End => {
+                    this.end();
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+}
+
+impl<A> Drop for Hosted<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    /// Its thread ends: the actor ends with it.
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl<A> Boot<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    fn suspend(&mut self) {
+        self.suspended = true;
+        self.pause = None;
+        self.context.shared().enter(ActorState::Suspended);
+    }
+
+    fn resume(&mut self) {
+        self.suspended = false;
+        self.pause = None;
+        self.context.shared().enter(ActorState::Starting);
+    }
+
+    /// The first incarnation, or `None` when there will never be one.
+    fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<A>> {
+        loop {
+            if self.context.shared().state() == ActorState::Quarantined {
+                self.refuse_queued(cx);
+            }
+            if self.suspended {
+                return Poll::Pending;
+            }
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.poll_unpin(cx));
+                self.resume();
+            }
+            match self.context.build() {
+                Ok(first) => return Poll::Ready(Some(first)),
+                Err(reason) => {
+                    if !self.failed(&reason) {
+                        return Poll::Ready(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether another try follows.
+    fn failed(&mut self, reason: &Arc<str>) -> bool {
+        let shared = Arc::clone(self.context.shared());
+        let pause = match self.context.judge(Ending::Failed, reason, None) {
+            Decision::Rebuild { after } => {
+                shared.enter(ActorState::Restarting);
+                after
+            }
+            Decision::Quarantine { cooldown } => {
+                shared.rest(cooldown);
+                cooldown
+            }
+            Decision::Escalate => {
+                let heard = shared.escalate(reason);
+                if heard {
+                    self.suspend();
+                }
+                return heard;
+            }
+            Decision::Stop => return false,
+        };
+        self.pause = Some(Box::pin(tokio::time::sleep(pause)));
+        true
+    }
+
+    fn refuse_queued(&mut self, cx: &mut task::Context<'_>) {
+        while let Poll::Ready(Some(queued)) = Pin::new(&mut self.receiver).poll_next(cx) {
+            empty(self.context.shared(), queued);
+        }
+        empty(self.context.shared(), self.context.drain_ring());
+    }
+}
+
+// ===== what the context waits for =====
+
+/// Replaces the instance after a pause.
+pub(super) struct Rebuild {
+    ending: u64,
+    how: Ending,
+    pause: Pin<Box<Sleep>>,
+}
+
+impl Rebuild {
+    pub(super) fn new(ending: u64, after: Duration, how: Ending) -> Self {
+        Self { ending, how, pause: Box::pin(tokio::time::sleep(after)) }
+    }
+}
+
+impl<A> ActorFuture<A> for Rebuild
+where
+    A: Actor<Context = Context<A>>,
+{
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        act: &mut A,
+        ctx: &mut Context<A>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        if !ctx.is_current(self.ending) {
+            return Poll::Ready(());
+        }
+        if self.how == Ending::Stopped {
+            self.how = Ending::Failed;
+            // It stopped on purpose, so it is whole and may say good-bye.
+            let _panicked = panic::catch(|| act.stopped(ctx));
+        }
+        ready!(self.pause.poll_unpin(cx));
+        replace(act, ctx);
+        Poll::Ready(())
+    }
+}
+
+/// Comes back from a quarantine. Unlike [`Rebuild`] it does not hold the mailbox, so the
+/// messages that are queued are refused at once.
+pub(super) struct Cooldown {
+    ending: u64,
+    pause: Pin<Box<Sleep>>,
+}
+
+impl Cooldown {
+    pub(super) fn new(ending: u64, cooldown: Duration) -> Self {
+        Self { ending, pause: Box::pin(tokio::time::sleep(cooldown)) }
+    }
+}
+
+impl<A> ActorFuture<A> for Cooldown
+where
+    A: Actor<Context = Context<A>>,
+{
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        act: &mut A,
+        ctx: &mut Context<A>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        if !ctx.is_current(self.ending) {
+            return Poll::Ready(());
+        }
+        ready!(self.pause.poll_unpin(cx));
+        ctx.shared().enter(ActorState::Restarting);
+        replace(act, ctx);
+        Poll::Ready(())
+    }
+}
+
+/// Puts a new incarnation in the place of the old one.
+fn replace<A>(act: &mut A, ctx: &mut Context<A>)
+where
+    A: Actor<Context = Context<A>>,
+{
+    let new = match ctx.build() {
+        Ok(new) => new,
+        Err(reason) => return ctx.build_failed(&reason),
+    };
+    let old = std::mem::replace(act, new);
+    let shared = Arc::clone(ctx.shared());
+    if let Err(caught) = panic::catch(|| drop(old)) {
+        tracing::error!(actor = &*shared.name, panic = &**caught.message(), "actor.panic_in_drop");
+    }
+    ctx.reborn();
+    if let Err(caught) = panic::catch(|| act.started(ctx)) {
+        ctx.panicked(&caught, None);
+    }
+}
+
+/// Says that an incarnation is up, once what its `started` waits for is done.
+pub(super) struct Up {
+    ending: u64,
+}
+
+impl Up {
+    pub(super) const fn new(ending: u64) -> Self {
+        Self { ending }
+    }
+}
+
+impl<A> ActorFuture<A> for Up
+where
+    A: Actor<Context = Context<A>>,
+{
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &mut A,
+        ctx: &mut Context<A>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        if ctx.is_current(self.ending) {
+            ctx.up();
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Holds the mailbox until the supervisor asks for a rebuild. The control lane polls it.
+pub(super) struct Suspension;
+
+impl<A> ActorFuture<A> for Suspension
+where
+    A: Actor<Context = Context<A>>,
+{
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &mut A,
+        ctx: &mut Context<A>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        if ctx.is_suspended() { Poll::Pending } else { Poll::Ready(()) }
+    }
+}
+
+/// Handles what is on the ring of an actor that drops its oldest messages.
+pub(super) struct Ring;
+
+impl<A> ActorFuture<A> for Ring
+where
+    A: Actor<Context = Context<A>>,
+{
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        act: &mut A,
+        ctx: &mut Context<A>,
+        _: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        while !ctx.waiting() {
+            let Some(mut next) = ctx.pop_ring() else { break };
+            next.handle(act, ctx);
+        }
+        Poll::Pending
+    }
+}

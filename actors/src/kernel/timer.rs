@@ -1,0 +1,65 @@
+//! A deadline timer per call that costs little when the answer comes first.
+//!
+//! Almost every call is answered before its deadline, so almost every timer is set and
+//! thrown away, and tokio takes a lock for both. A timer that is kept registered and
+//! only moved to a later time costs one compare-and-swap instead. So finished calls leave
+//! their timer to the next call on the same thread.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Instant, Sleep};
+
+/// LIMIT: timers kept per thread; more in flight than this fall back to new ones.
+const KEPT: usize = 128;
+
+thread_local! {
+    static KEPT_TIMERS: RefCell<Vec<Timer>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    runtime: Id,
+}
+
+/// Completes at a deadline. Give it up with drop, which keeps the timer for the next call.
+pub(crate) struct DeadlineTimer(Option<Timer>);
+
+impl DeadlineTimer {
+    pub(crate) fn at(deadline: Instant) -> Self {
+        let runtime = Handle::current().id();
+        let mut kept = KEPT_TIMERS.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+        // A timer belongs to the runtime it was made on; tests make many on one thread.
+        let timer = match kept.take_if(|timer| timer.runtime == runtime) {
+            Some(mut timer) => {
+                timer.sleep.as_mut().reset(deadline);
+                timer
+            }
+            None => Timer { sleep: Box::pin(tokio::time::sleep_until(deadline)), runtime },
+        };
+        Self(Some(timer))
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Some(timer) => timer.sleep.poll_unpin(cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for DeadlineTimer {
+    fn drop(&mut self) {
+        let Some(timer) = self.0.take() else { return };
+        // The thread may be ending, and its store with it: then the timer just drops.
+        let _ending = KEPT_TIMERS.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < KEPT {
+                kept.push(timer);
+            }
+        });
+    }
+}
