@@ -5,4 +5,5 @@ compile_error!(
      dead process. Remove `panic = \"abort\"` from the profile, or do without this crate."
 );
 
+pub mod cache_fill;
 pub mod kernel;

@@ -54,7 +54,7 @@ pub enum FillError {
         retry_after: Duration,
         /// What the last load ended with.
         #[source]
-        last: Arc<FillError>,
+        last: Arc<Self>,
     },
 
     /// All loads that may run at once are running and the queue is full, or the

@@ -75,7 +75,8 @@ impl<K: Eq + Hash, V> Shards<K, V> {
     pub(super) fn new(room: Room) -> Self {
         let hasher = RandomState::default();
         let slots = (0..room.shards).map(|index| {
-            let share = |total: usize| total / room.shards + usize::from(index < total % room.shards);
+            let share =
+                |total: usize| total / room.shards + usize::from(index < total % room.shards);
             let absent = NonZeroUsize::new(share(room.absent)).unwrap_or(NonZeroUsize::MIN);
             let shard = Shard {
                 values: S3Fifo::new(share(room.values), &hasher),
@@ -139,6 +140,19 @@ impl<K: Eq + Hash, V> Shards<K, V> {
             drop(shard);
             drop((no_longer_there, pushed_out));
         }
+        true
+    }
+
+    /// Takes a key out if `allowed` still says so once the shard is locked.
+    pub(super) fn remove_if(&self, hash: u64, key: &K, allowed: impl FnOnce() -> bool) -> bool {
+        let Some(slot) = self.slot(hash) else { return false };
+        let mut shard = slot.shard.write();
+        if !allowed() {
+            return false;
+        }
+        let removed = (shard.values.remove(key), shard.absent.pop(key));
+        drop(shard);
+        drop(removed);
         true
     }
 
