@@ -6,4 +6,4 @@ pub mod runtime;
 
 pub use runtime::Steadfast;
 #[doc(inline)]
-pub use steadfast_actors::{breaker, health, kernel};
+pub use steadfast_actors::{breaker, cache_fill, health, kernel};
