@@ -1,13 +1,17 @@
 //! What the server's own errors look like to a client.
 
 use steadfast::breaker::BreakerError;
+use steadfast::cache_fill::FillError;
 
 use crate::interim::Problem;
 use crate::rates::RatesError;
 use crate::upstream::ControlError;
 
-pub(crate) fn unknown_product() -> Problem {
-    Problem::plain(404, "product.unknown")
+pub(crate) fn product_problem(error: FillError) -> Problem {
+    if matches!(error, FillError::Absent) {
+        return Problem::plain(404, "product.unknown");
+    }
+    Problem::new(503, &error)
 }
 
 impl From<BreakerError<RatesError>> for Problem {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -55,6 +56,18 @@ pub(crate) struct Options {
     /// A TOML file with settings.
     #[arg(long, env = "STEADFAST_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    /// How long a cached product is fresh, in milliseconds.
+    #[arg(long, env = "STEADFAST_PRODUCT_TTL_MS", value_name = "MS")]
+    #[arg(default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    product_ttl_ms: u64,
+}
+
+impl Options {
+    /// How long a cached product is fresh.
+    pub(crate) const fn product_ttl(&self) -> Duration {
+        Duration::from_millis(self.product_ttl_ms)
+    }
 }
 
 /// The databases this server can use.

@@ -4,7 +4,7 @@ use actix_web::web::{self, Data, Json, Path, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
 
 use crate::demo;
-use crate::errors::unknown_product;
+use crate::errors::product_problem;
 use crate::interim::Problem;
 use crate::products::Products;
 use crate::rates::{Currency, Rate, Rates};
@@ -17,9 +17,9 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
 }
 
 async fn product(id: Path<u32>, products: Data<Products>) -> Result<impl Responder, Problem> {
-    let found = products.get(*id).await.map_err(|_| Problem::plain(500, "internal"))?;
-    let product = found.ok_or_else(unknown_product)?;
-    Ok(HttpResponse::Ok().insert_header(("x-cache", "filled")).json(product))
+    let product = products.get(*id).await.map_err(product_problem)?;
+    let how = ("x-cache", product.served.as_str());
+    Ok(HttpResponse::Ok().insert_header(how).json(&*product.value))
 }
 
 async fn rate(currency: Path<String>, rates: Data<Rates>) -> Result<Json<Rate>, Problem> {

@@ -33,10 +33,11 @@ pub(crate) async fn run(options: Options) -> Result<Drained, Box<dyn Error>> {
     let admin = listen(options.admin)?;
     let place = Place::find(options.database.as_ref())?;
     let database = Database::open(&place)?;
-    let (upstream, _simulator) = upstream(options.upstream)?;
+    let (upstream, _simulator) = upstream(options.upstream.clone())?;
 
     let mut builder = Steadfast::builder().config(settings);
-    let services = Services::declare(&mut builder, database, &upstream)?;
+    let ttl = options.product_ttl();
+    let services = Services::declare(&mut builder, database, &upstream, ttl)?;
     let steadfast = builder.start()?;
 
     let ready = Ready { app: app.local_addr()?, admin: admin.local_addr()?, upstream };

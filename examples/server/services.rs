@@ -39,11 +39,13 @@ impl Services {
         builder: &mut Builder,
         database: Database,
         upstream: &UpstreamUrl,
+        product_ttl: Duration,
     ) -> Result<Self, Box<dyn Error>> {
         let breaker = rates::breaker().start_with(|spec| builder.actor(spec))?;
         builder.check(database_check(database.clone())).check(rates_check(breaker.clone()));
+        let products = Products::declare(builder, database, product_ttl)?;
         Ok(Self {
-            products: Products::new(database),
+            products,
             rates: Rates::new(upstream, breaker)?,
             upstream: UpstreamControl::new(upstream)?,
             flaky: builder.actor(Flaky::spec()),
@@ -76,10 +78,9 @@ fn database_check(database: Database) -> CheckSpec {
 fn rates_check(breaker: Breaker) -> CheckSpec {
     let work = move |_| {
         let state = breaker.snapshot().state;
-        std::future::ready(Ok(match state {
-            BreakerState::Closed => Detail::ok(),
-            other => Detail::degraded(format!("the breaker is {other:?}")),
-        }))
+        let well = state == BreakerState::Closed;
+        let word = || Detail::degraded(format!("the breaker is {state:?}"));
+        std::future::ready(Ok(if well { Detail::ok() } else { word() }))
     };
     CheckSpec::new("rates", work).every(Duration::from_secs(1)).critical(false)
 }
