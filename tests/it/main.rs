@@ -1,4 +1,12 @@
 //! One binary for all integration tests: linking is what takes time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a panic is how a test fails, and standard error is where it says why"
+)]
 
 mod health;
 mod runtime;

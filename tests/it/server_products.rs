@@ -139,3 +139,18 @@ async fn what_is_no_product_id_is_not_found_and_not_looked_up() {
     }
     assert_eq!(loads(&server).await, 0);
 }
+
+#[tokio::test]
+async fn an_old_row_is_better_than_none_when_the_database_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.db");
+    let server = on_file(&file);
+    let fresh = server.get("/products/5").send().await.unwrap().text().await.unwrap();
+    rusqlite::Connection::open(&file).unwrap().execute("DROP TABLE products", []).unwrap();
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let answer = server.get("/products/5").send().await.unwrap();
+    assert_eq!(header(&answer, "x-cache").as_deref(), Some("stale"));
+    assert_eq!(answer.text().await.unwrap(), fresh);
+    let answer = server.get("/products/6").send().await.unwrap();
+    expect_problem(answer, 502, "cache_fill.loader_failed").await;
+}

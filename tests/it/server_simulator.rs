@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::server::Server;
 use crate::support::wire::{self, Wire};
 
@@ -210,12 +211,73 @@ async fn mail_remembers_the_last_twenty_thousand() {
 }
 
 #[tokio::test]
-async fn a_body_past_the_limit_is_refused_before_it_is_read() {
+async fn hangs_on_224_callers_and_lets_one_more_go() {
+    const HELD_MAX: usize = 224;
     let server = Server::start();
-    for (length, status) in [(1024 * 1024 + 1, 413), (usize::MAX, 413)] {
+    control(&server, json!({ "mode": "hang" })).await;
+    let mut held = Vec::new();
+    for _ in 0..HELD_MAX {
         let mut wire = Wire::connect(&server.upstream).await;
-        let head = format!("POST /mail/messages HTTP/1.1\r\ncontent-length: {length}\r\n\r\n");
-        wire.send(head).await.unwrap();
-        assert_eq!(wire.answer().await.unwrap().status, status, "for {length} bytes");
+        wire.send(wire::get("/rates/USD")).await.unwrap();
+        held.push(wire);
+    }
+    let all_in = async || {
+        let report = report(&server).await;
+        (report["rates"]["calls"] == HELD_MAX, report)
+    };
+    eventually(Duration::from_secs(5), all_in, "all calls arrive").await;
+    let mut one_more = Wire::connect(&server.upstream).await;
+    one_more.send(wire::get("/rates/USD")).await.unwrap();
+    let (bytes, ended) = one_more.watch(Duration::from_secs(5)).await;
+    assert!(bytes.is_empty() && ended.is_some(), "let go at once");
+    let (bytes, ended) = held[0].watch(SILENCE).await;
+    assert!(bytes.is_empty() && ended.is_none(), "still held");
+}
+
+/// A request to `mail` whose body is padded to `length` bytes.
+fn mail_of_length(length: usize) -> String {
+    let body = json!({ "to": "ann@example.org", "subject": "hello" }).to_string();
+    let padding = " ".repeat(length - body.len());
+    format!(
+        "POST /mail/messages HTTP/1.1\r\nidempotency-key: long\r\n\
+         content-length: {length}\r\n\r\n{body}{padding}"
+    )
+}
+
+/// A GET whose head, up to its empty line, is `length` bytes long.
+fn head_of_length(length: usize) -> String {
+    let shortest = "GET /rates/USD HTTP/1.1\r\nx: \r\n\r\n".len();
+    let padding = "x".repeat(length - shortest);
+    format!("GET /rates/USD HTTP/1.1\r\nx: {padding}\r\n\r\n")
+}
+
+fn headers(count: usize) -> String {
+    let headers: String = (0..count).map(|number| format!("x-{number}: 1\r\n")).collect();
+    format!("GET /rates/USD HTTP/1.1\r\n{headers}\r\n")
+}
+
+#[tokio::test]
+async fn requests_are_served_up_to_the_limit_and_refused_past_it() {
+    const BODY_MAX: usize = 1024 * 1024;
+    const HEAD_MAX: usize = 16 * 1024;
+    let server = Server::start();
+    let length_only =
+        |length: usize| format!("POST /mail/messages HTTP/1.1\r\ncontent-length: {length}\r\n\r\n");
+    for (request, status) in [
+        (mail_of_length(BODY_MAX), 202),
+        (length_only(BODY_MAX + 1), 413),
+        (length_only(usize::MAX), 413),
+        (head_of_length(HEAD_MAX), 200),
+        (head_of_length(HEAD_MAX + 1), 431),
+        (headers(64), 200),
+        (headers(65), 431),
+        ("GET /rates/USD HTTP/1.1\r\ncontent-length: -1\r\n\r\n".to_owned(), 400),
+        ("PUT /control HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(), 411),
+        ("nonsense\r\n\r\n".to_owned(), 400),
+    ] {
+        let mut wire = Wire::connect(&server.upstream).await;
+        wire.send(&request).await.unwrap();
+        let answer = wire.answer().await.unwrap();
+        assert_eq!(answer.status, status, "for {:.60?}", request);
     }
 }

@@ -45,6 +45,9 @@ pub(super) enum ReadError {
     Refused(u16, &'static str),
 }
 
+const MALFORMED: ReadError = ReadError::Refused(400, "Bad Request");
+const HEAD_TOO_LARGE: ReadError = ReadError::Refused(431, "Request Header Fields Too Large");
+
 impl From<io::Error> for ReadError {
     fn from(_: io::Error) -> Self {
         Self::Gone
@@ -119,13 +122,12 @@ impl Connection {
 
     async fn read_request(&mut self) -> Result<Request, ReadError> {
         let (mut request, head_length) = loop {
-            if let Some(parsed) = parse_head(&self.buffer)? {
-                break parsed;
+            match parse_head(&self.buffer)? {
+                Some((_, length)) if length > HEAD_MAX => return Err(HEAD_TOO_LARGE),
+                Some(parsed) => break parsed,
+                None if self.buffer.len() >= HEAD_MAX => return Err(HEAD_TOO_LARGE),
+                None => self.fill().await?,
             }
-            if self.buffer.len() >= HEAD_MAX {
-                return Err(ReadError::Refused(431, "Request Header Fields Too Large"));
-            }
-            self.fill().await?;
         };
         let body_length = body_length(&request)?;
         self.buffer.drain(..head_length);
@@ -173,8 +175,11 @@ impl Connection {
 fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, ReadError> {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Request::new(&mut fields);
-    let malformed = |_| ReadError::Refused(400, "Bad Request");
-    let httparse::Status::Complete(length) = head.parse(bytes).map_err(malformed)? else {
+    let refused = |error| {
+        let too_many = error == httparse::Error::TooManyHeaders;
+        if too_many { HEAD_TOO_LARGE } else { MALFORMED }
+    };
+    let httparse::Status::Complete(length) = head.parse(bytes).map_err(refused)? else {
         return Ok(None);
     };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
@@ -196,8 +201,7 @@ fn body_length(request: &Request) -> Result<usize, ReadError> {
     let Some(length) = request.header("content-length") else {
         return Ok(0);
     };
-    let malformed = |_| ReadError::Refused(400, "Bad Request");
-    let length: usize = length.parse().map_err(malformed)?;
+    let length: usize = length.parse().map_err(|_not_a_number| MALFORMED)?;
     if length > BODY_MAX {
         return Err(ReadError::Refused(413, "Content Too Large"));
     }

@@ -15,10 +15,11 @@ use super::faults::{self, Fate};
 use super::switch::{Service, Switchboard};
 use super::{control, mail, rates};
 
-/// LIMIT: connections at a time; those beyond it wait to be accepted.
-const CONNECTIONS_MAX: usize = 1_024;
+/// LIMIT: connections at a time; those beyond it wait to be accepted. Leaves most of the 1,024
+/// files that a process may usually open to the application.
+const CONNECTIONS_MAX: usize = 256;
 /// LIMIT: connections that hang or stall at a time, so that some are left for the control route.
-const HELD_MAX: usize = 960;
+const HELD_MAX: usize = 224;
 
 /// Serves until `stopped` completes, then drops every connection where it stands.
 pub(super) async fn run(listener: TcpListener, board: Arc<Switchboard>, stopped: impl Future) {

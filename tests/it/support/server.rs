@@ -223,9 +223,10 @@ impl Log {
         let mut text = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         text.push_str(line);
         text.push('\n');
-        let excess = text.len().saturating_sub(LOG_MAX);
-        let cut = text.ceil_char_boundary(excess);
-        text.drain(..cut);
+        while text.len() > LOG_MAX {
+            let first_line = text.find('\n').map_or(text.len(), |end| end + 1);
+            text.drain(..first_line);
+        }
     }
 
     fn text(&self) -> String {
