@@ -5,5 +5,6 @@ compile_error!(
      dead process. Remove `panic = \"abort\"` from the profile, or do without this crate."
 );
 
+pub mod breaker;
 pub mod health;
 pub mod kernel;

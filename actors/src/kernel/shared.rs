@@ -330,6 +330,13 @@ impl Shared {
         self.waker.wake();
     }
 
+    /// Takes nothing new from now on, and has the actor stop when it has finished what it
+    /// accepted, at the latest at `deadline`.
+    pub(crate) fn drain(&self, deadline: Instant) {
+        self.enter(ActorState::Draining);
+        self.command(Command::Drain { deadline });
+    }
+
     pub(crate) fn take_commands(&self) -> Vec<Command> {
         if !self.commanded.swap(false, Ordering::AcqRel) {
             return Vec::new();

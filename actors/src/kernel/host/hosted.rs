@@ -141,7 +141,6 @@ where
     }
 
     fn start_drain(&mut self, deadline: Instant) {
-        self.shared.enter(ActorState::Draining);
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
         self.drain = Some(Drain { deadline, stopping: false });
     }
@@ -338,10 +337,15 @@ where
                 let heard = shared.escalate(reason);
                 if heard {
                     self.suspend();
+                } else {
+                    shared.note_fallen();
                 }
                 return heard;
             }
-            Decision::Stop => return false,
+            Decision::Stop => {
+                shared.note_fallen();
+                return false;
+            }
         };
         self.pause = Some(Box::pin(tokio::time::sleep(pause)));
         true

@@ -97,7 +97,7 @@ impl Stamp {
         ambient: Ambient,
         progress: Option<Arc<Progress>>,
     ) -> Self {
-        let sent_at = (ticket % CLOCKED == 0).then(Instant::now);
+        let sent_at = ticket.is_multiple_of(CLOCKED).then(Instant::now);
         let span = sender_span();
         Self { slot: Some(slot), ticket, ambient, progress, sent_at, span }
     }
@@ -203,6 +203,7 @@ where
         match self.skip() {
             Some(Skip::Abandoned) => {
                 outcomes.abandoned.fetch_add(1, Ordering::Relaxed);
+                self.answer(ctx.shared(), CallError::Expired);
                 self.message = None;
                 return;
             }

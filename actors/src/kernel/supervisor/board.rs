@@ -262,7 +262,7 @@ pub(crate) fn stop_all(
             }
             let own = deadline.min(Instant::now() + drain);
             let mut life = shared.watch();
-            shared.command(Command::Drain { deadline: own });
+            shared.drain(own);
             let stopped = life.wait_for(|event| event.state == ActorState::Stopped);
             let in_time = timeout_at(own + STOP_GRACE, stopped).await.is_ok();
             if !in_time || shared.was_cut() {
