@@ -9,8 +9,10 @@ use actix::{Actor, Handler, Message};
 use actix_web::dev::Service;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use steadfast::Steadfast;
+use steadfast::breaker::Breaker;
 use steadfast::config::Settings;
 use steadfast::edge::{Drained, ShutdownTrigger};
+use steadfast::health::Status;
 use steadfast::kernel::{Context, Fault, Spec, Strategy};
 use steadfast::runtime::{Builder, StartError};
 
@@ -111,6 +113,23 @@ fn the_runtime_needs_no_actix_system_around_it() {
     assert_eq!(actor.name(), "alone");
     drop(steadfast);
     eventually("its threads end with it", || Arc::strong_count(&log) <= 2);
+}
+
+#[tokio::test]
+async fn an_open_breaker_degrades_readiness_and_does_not_end_it() {
+    let mut runtime = Steadfast::builder();
+    let rates = runtime.breaker(Breaker::builder("rates")).unwrap();
+    let steadfast = runtime.start().unwrap();
+    eventually("all is up", || steadfast.health().readiness().status == Status::Up);
+    rates.force_open(None, "a test").await.unwrap();
+    steadfast.health().recheck("breaker:rates");
+    eventually("it is degraded", || {
+        let report = steadfast.health().readiness();
+        report.status == Status::Degraded && report.is_ready()
+    });
+    steadfast.stop().await;
+    let wrong = Steadfast::builder().breaker(Breaker::builder("not a name"));
+    assert!(wrong.is_err());
 }
 
 #[track_caller]
