@@ -17,6 +17,7 @@ use super::error::StartError;
 use super::threads::ActorThreads;
 use super::{Inner, Steadfast};
 use crate::config::Settings;
+use crate::edge::backlog::Backlog;
 use crate::edge::{InFlight, ShutdownTrigger};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -154,6 +155,7 @@ impl Builder {
             heartbeats,
             in_flight: InFlight::new(),
             trigger: ShutdownTrigger::new(),
+            backlog: Backlog::default(),
             threads,
             web_threads: AtomicU64::new(0),
         })))

@@ -16,7 +16,7 @@ use steadfast::health::Status;
 use steadfast::kernel::{Context, Fault, Spec, Strategy};
 use steadfast::runtime::{Builder, StartError};
 
-use crate::wire::{Answer, eventually, get, listener};
+use crate::wire::{Answer, eventually, get};
 
 fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -159,7 +159,8 @@ struct Seen {
 fn serve(
     steadfast: &Steadfast,
 ) -> (SocketAddr, Seen, ShutdownTrigger, std::thread::JoinHandle<Drained>) {
-    let (socket, address) = listener();
+    let socket = steadfast.listen("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
     let seen = Seen::default();
     let (wired, noted) = (steadfast.clone(), seen.clone());
     let serving = std::thread::spawn(move || {
@@ -287,4 +288,31 @@ fn actors_stop_after_the_last_request_and_not_before() {
     assert_eq!(slow.join().unwrap(), 200);
     assert!(serving.join().unwrap().is_clean());
     assert_eq!(*log.lock().unwrap(), ["store started", "store stopped"]);
+}
+
+/// Asks on a new connection each time, whatever readiness says, until it gets no 200.
+fn stubborn(address: SocketAddr) -> Answer {
+    loop {
+        let answer = get(address, "/work/2");
+        if answer.status() != 200 {
+            return answer;
+        }
+    }
+}
+
+#[test]
+fn clients_that_ignore_readiness_are_answered_or_refused_and_never_reset() {
+    for _ in 0..3 {
+        let steadfast = Steadfast::builder().config(settings(ms(50), ms(5_000))).start().unwrap();
+        let (address, seen, trigger, serving) = serve(&steadfast);
+        let clients: Vec<_> =
+            (0..16).map(|_| std::thread::spawn(move || stubborn(address))).collect();
+        eventually("the load is on", || seen.begun.load(Ordering::SeqCst) > 200);
+        trigger.pull();
+        for client in clients {
+            let last = client.join().unwrap();
+            assert!(last == Answer::Refused || last.status() == 503, "{last:?}");
+        }
+        assert!(serving.join().unwrap().is_clean());
+    }
 }
