@@ -1,5 +1,6 @@
 //! The HTTP edge: what stands between actix-web and a handler.
 
+pub(crate) mod backlog;
 mod health;
 mod in_flight;
 pub(crate) mod shutdown;

@@ -18,11 +18,13 @@ use std::pin::Pin;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::Server;
 use steadfast_actors::health::Health;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::backlog::Backlog;
 use super::in_flight::InFlight;
 
 /// LIMIT: long enough to write the problem documents of requests that were given up.
@@ -247,6 +249,7 @@ pub(crate) struct Draining {
     pub(crate) health: Health,
     pub(crate) in_flight: InFlight,
     pub(crate) trigger: ShutdownTrigger,
+    pub(crate) backlog: Backlog,
 }
 
 impl Draining {
@@ -264,6 +267,8 @@ impl Draining {
         let mut seen = 0;
         let mut cut = 0;
         let mut ended = Ok(());
+        // Dropped with this future, so that nothing closes in the background.
+        let mut closing = JoinSet::new();
         loop {
             let event = tokio::select! {
                 biased;
@@ -279,39 +284,36 @@ impl Draining {
             };
             match sequence.on(event, Instant::now()) {
                 Some(Action::StopActors) => break,
-                Some(action) => self.act(action, &handle, &mut cut),
+                Some(Action::Announce) => self.announce(),
+                Some(Action::CloseListeners) => {
+                    tracing::info!(in_flight = self.in_flight.count(), "shutdown.finishing");
+                    let (backlog, handle) = (self.backlog.clone(), handle.clone());
+                    closing.spawn(async move { backlog.close(handle).await });
+                }
+                Some(Action::CutRequests) => cut = self.cut(),
                 None => {}
             }
         }
         // ORDER: dropping the server closes what is left open; nothing may wait for actors then.
         drop(server);
+        while closing.join_next().await.is_some() {}
         self.health.drain();
         ended.map(|()| cut)
     }
 
-    fn act(&self, action: Action, server: &ServerHandle, cut: &mut usize) {
+    fn announce(&self) {
+        self.health.drain();
+        self.in_flight.close();
+        let delay_ms = u64::try_from(self.plan.delay.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(in_flight = self.in_flight.count(), delay_ms, "shutdown.announced");
+    }
+
+    fn cut(&self) -> usize {
         let in_flight = self.in_flight.count();
-        match action {
-            Action::Announce => {
-                self.health.drain();
-                self.in_flight.close();
-                let delay_ms = millis(self.plan.delay);
-                tracing::info!(in_flight, delay_ms, "shutdown.announced");
-            }
-            Action::CloseListeners => {
-                // The command is sent by the call; the server itself is awaited in `serve`.
-                drop(server.stop(true));
-                let budget_ms = millis(self.plan.requests);
-                tracing::info!(in_flight, budget_ms, "shutdown.finishing");
-            }
-            Action::CutRequests => {
-                // Without the middleware nobody counted: whatever is still open may be work.
-                *cut = in_flight.max(usize::from(!self.in_flight.is_used()));
-                self.in_flight.cut();
-                tracing::warn!(in_flight, "shutdown.cut");
-            }
-            Action::StopActors => {}
-        }
+        self.in_flight.cut();
+        tracing::warn!(in_flight, "shutdown.cut");
+        // Without the middleware nobody counted: whatever is still open may be work.
+        in_flight.max(usize::from(!self.in_flight.is_used()))
     }
 }
 
@@ -338,10 +340,6 @@ async fn elapsed(until: Option<Instant>) {
         Some(until) => tokio::time::sleep_until(until).await,
         None => std::future::pending().await,
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -3,16 +3,21 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix::Actor;
 use actix_rt::ArbiterHandle;
-use steadfast_actors::health::{CheckSpec, Health, HealthRegistry, Heartbeats, StartTask};
+use steadfast_actors::breaker::{self, Breaker, BreakerBuilder, BreakerState};
+use steadfast_actors::health::{
+    CheckCx, CheckSpec, Detail, Health, HealthRegistry, Heartbeats, StartTask,
+};
 use steadfast_actors::kernel::{Context, Group, Placement, Ref, Spec, Strategy, Tree};
 
 use super::error::StartError;
 use super::threads::ActorThreads;
 use super::{Inner, Steadfast};
 use crate::config::Settings;
+use crate::edge::backlog::Backlog;
 use crate::edge::{InFlight, ShutdownTrigger};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -90,6 +95,19 @@ impl Builder {
         handles
     }
 
+    /// Adds a circuit breaker. While it refuses calls or tries the dependency, readiness is
+    /// degraded by the line `breaker:NAME` and stays ready: the breaker is how the service
+    /// lives without that dependency.
+    ///
+    /// # Errors
+    ///
+    /// A setting of the breaker is out of range; the error names it.
+    pub fn breaker(&mut self, breaker: BreakerBuilder) -> Result<Breaker, breaker::ConfigError> {
+        let breaker = breaker.start_with(|spec| self.actor(spec))?;
+        self.check(watching(breaker.clone()));
+        Ok(breaker)
+    }
+
     /// Adds a check of a dependency, run in the background.
     pub fn check(&mut self, spec: CheckSpec) -> &mut Self {
         self.registry = std::mem::take(&mut self.registry).check(spec);
@@ -137,6 +155,7 @@ impl Builder {
             heartbeats,
             in_flight: InFlight::new(),
             trigger: ShutdownTrigger::new(),
+            backlog: Backlog::default(),
             threads,
             web_threads: AtomicU64::new(0),
         })))
@@ -158,6 +177,17 @@ impl Builder {
     fn fail(&mut self, error: StartError) {
         self.failed.get_or_insert(error);
     }
+}
+
+fn watching(breaker: Breaker) -> CheckSpec {
+    let name = format!("breaker:{}", breaker.dependency());
+    let check = move |_: CheckCx| {
+        let state = breaker.snapshot().state;
+        let closed = state == BreakerState::Closed;
+        let detail = if closed { Detail::ok() } else { Detail::degraded(state.as_str()) };
+        std::future::ready(Ok(detail))
+    };
+    CheckSpec::new(name, check).critical(false).every(Duration::from_secs(1))
 }
 
 fn watch(threads: &ActorThreads, heartbeats: &Heartbeats) {

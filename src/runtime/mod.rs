@@ -8,6 +8,7 @@ mod threads;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
+use std::net::{TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +22,7 @@ pub use error::StartError;
 pub use server::IntoServer;
 
 use crate::config::Settings;
+use crate::edge::backlog::Backlog;
 use crate::edge::shutdown::Draining;
 use crate::edge::{Drained, InFlight, Probes, ShutdownTrigger};
 use threads::ActorThreads;
@@ -40,6 +42,7 @@ struct Inner {
     heartbeats: Heartbeats,
     in_flight: InFlight,
     trigger: ShutdownTrigger,
+    backlog: Backlog,
     threads: ActorThreads,
     web_threads: AtomicU64,
 }
@@ -122,6 +125,17 @@ impl Steadfast {
         self.0.trigger.clone()
     }
 
+    /// Binds a listener for `HttpServer::listen` that closes without resetting anybody: whoever
+    /// connected and was not accepted yet when it closes is answered 503 with `Retry-After`.
+    /// `HttpServer::bind` resets them, as every plain listener does.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound.
+    pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        self.0.backlog.bind(address)
+    }
+
     /// Serves until SIGTERM, SIGINT or [`shutdown`](Self::shutdown), then drains: readiness
     /// false, a delay for the load balancer to see it, listeners closed, requests in flight
     /// finished, actors stopped in order. A second signal skips the delay, a third gives up what
@@ -143,6 +157,7 @@ impl Steadfast {
             health: self.0.health.clone(),
             in_flight: self.0.in_flight.clone(),
             trigger: self.0.trigger.clone(),
+            backlog: self.0.backlog.clone(),
         };
         let signals = self.0.trigger.on_signals()?;
         let served = tokio::select! {

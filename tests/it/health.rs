@@ -10,7 +10,7 @@ use actix_web::{App, HttpServer, web};
 use serde_json::{Value, json};
 use steadfast::Steadfast;
 use steadfast::config::Settings;
-use steadfast::health::{CheckCx, CheckError, CheckSpec, Detail};
+use steadfast::health::{CheckCx, CheckError, CheckSpec, Detail, Status};
 
 use crate::wire::{eventually, get, listener};
 
@@ -27,7 +27,7 @@ fn runtime() -> (Steadfast, Arc<AtomicBool>) {
     let spec = CheckSpec::new("db", check).every(Duration::from_millis(20));
     runtime.check(spec.fail_after(1).recover_after(1));
     let steadfast = runtime.start().unwrap();
-    eventually("it becomes ready", || steadfast.health().readiness().is_ready());
+    eventually("all is up", || steadfast.health().readiness().status == Status::Up);
     (steadfast, holds)
 }
 

@@ -5,7 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "a panic is how a test fails, and standard error is where it says why"
+    reason = "a test that meets the unexpected should stop there, and say why"
 )]
 
 mod health;

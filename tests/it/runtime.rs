@@ -9,12 +9,14 @@ use actix::{Actor, Handler, Message};
 use actix_web::dev::Service;
 use actix_web::{App, HttpResponse, HttpServer, web};
 use steadfast::Steadfast;
+use steadfast::breaker::Breaker;
 use steadfast::config::Settings;
 use steadfast::edge::{Drained, ShutdownTrigger};
+use steadfast::health::Status;
 use steadfast::kernel::{Context, Fault, Spec, Strategy};
 use steadfast::runtime::{Builder, StartError};
 
-use crate::wire::{Answer, eventually, get, listener};
+use crate::wire::{Answer, eventually, get};
 
 fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -113,6 +115,23 @@ fn the_runtime_needs_no_actix_system_around_it() {
     eventually("its threads end with it", || Arc::strong_count(&log) <= 2);
 }
 
+#[tokio::test]
+async fn an_open_breaker_degrades_readiness_and_does_not_end_it() {
+    let mut runtime = Steadfast::builder();
+    let rates = runtime.breaker(Breaker::builder("rates")).unwrap();
+    let steadfast = runtime.start().unwrap();
+    eventually("all is up", || steadfast.health().readiness().status == Status::Up);
+    rates.force_open(None, "a test").await.unwrap();
+    steadfast.health().recheck("breaker:rates");
+    eventually("it is degraded", || {
+        let report = steadfast.health().readiness();
+        report.status == Status::Degraded && report.is_ready()
+    });
+    steadfast.stop().await;
+    let wrong = Steadfast::builder().breaker(Breaker::builder("not a name"));
+    assert!(wrong.is_err());
+}
+
 #[track_caller]
 fn refused(builder: Builder, code: &str) {
     let error: StartError = builder.start().unwrap_err();
@@ -140,7 +159,8 @@ struct Seen {
 fn serve(
     steadfast: &Steadfast,
 ) -> (SocketAddr, Seen, ShutdownTrigger, std::thread::JoinHandle<Drained>) {
-    let (socket, address) = listener();
+    let socket = steadfast.listen("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
     let seen = Seen::default();
     let (wired, noted) = (steadfast.clone(), seen.clone());
     let serving = std::thread::spawn(move || {
@@ -268,4 +288,31 @@ fn actors_stop_after_the_last_request_and_not_before() {
     assert_eq!(slow.join().unwrap(), 200);
     assert!(serving.join().unwrap().is_clean());
     assert_eq!(*log.lock().unwrap(), ["store started", "store stopped"]);
+}
+
+/// Asks on a new connection each time, whatever readiness says, until it gets no 200.
+fn stubborn(address: SocketAddr) -> Answer {
+    loop {
+        let answer = get(address, "/work/2");
+        if answer.status() != 200 {
+            return answer;
+        }
+    }
+}
+
+#[test]
+fn clients_that_ignore_readiness_are_answered_or_refused_and_never_reset() {
+    for _ in 0..3 {
+        let steadfast = Steadfast::builder().config(settings(ms(50), ms(5_000))).start().unwrap();
+        let (address, seen, trigger, serving) = serve(&steadfast);
+        let clients: Vec<_> =
+            (0..16).map(|_| std::thread::spawn(move || stubborn(address))).collect();
+        eventually("the load is on", || seen.begun.load(Ordering::SeqCst) > 200);
+        trigger.pull();
+        for client in clients {
+            let last = client.join().unwrap();
+            assert!(last == Answer::Refused || last.status() == 503, "{last:?}");
+        }
+        assert!(serving.join().unwrap().is_clean());
+    }
 }

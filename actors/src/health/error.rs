@@ -22,7 +22,7 @@ pub enum HealthError {
     #[error("the name `{0}` is used twice")]
     NameTaken(Arc<str>),
     /// A name is empty, too long, or has a character that does not belong on a line.
-    #[error("`{0}` is not a name: use 1 to 64 characters of A-Z a-z 0-9 . _ : -")]
+    #[error("`{0}` is not a name: use 1 to 80 characters of A-Z a-z 0-9 . _ : -")]
     InvalidName(Arc<str>),
     /// There are more checks or start-up tasks than the limit.
     #[error("there are more than {limit} {what}")]

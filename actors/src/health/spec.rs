@@ -15,7 +15,7 @@ use super::state::Hysteresis;
 
 /// LIMIT: a page of 256 lines is more than anyone reads, and each line is a task.
 const CHECKS_MAX: usize = 256;
-const NAME_MAX: usize = 64;
+const NAME_MAX: usize = 80;
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 const EVERY: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
@@ -37,7 +37,7 @@ pub struct CheckSpec {
 }
 
 impl CheckSpec {
-    /// Declares a check. `name` is 1 to 64 characters of `A-Z a-z 0-9 . _ : -`, shown to anyone
+    /// Declares a check. `name` is 1 to 80 characters of `A-Z a-z 0-9 . _ : -`, shown to anyone
     /// who may see the verbose probe.
     pub fn new(name: impl Into<Arc<str>>, check: impl Check) -> Self {
         Self {

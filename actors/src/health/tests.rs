@@ -323,10 +323,10 @@ fn settings_out_of_range_are_refused_by_name() {
 fn names_are_unique_short_and_safe_on_a_line() {
     let named = |name: &str| HealthRegistry::new().check(CheckSpec::new(name, pass));
     refused(named(""), "health.invalid_name");
-    refused(named(&"x".repeat(65)), "health.invalid_name");
+    refused(named(&"x".repeat(81)), "health.invalid_name");
     refused(named("a\n[+]b"), "health.invalid_name");
     refused(named("db").check(CheckSpec::new("db", pass)), "health.name_taken");
-    assert!(Health::new(named(&"x".repeat(64)), Box::new(Standing::default)).is_ok());
+    assert!(Health::new(named(&"x".repeat(80)), Box::new(Standing::default)).is_ok());
 }
 
 #[test]

@@ -217,6 +217,7 @@ where
         let Some(ticket) = ticket else { return Err(CallError::Overloaded) };
         let (request, unsent) = stamped(stamp(ticket), || this.actor.addr().send(message));
         if unsent.is_some() {
+            this.actor.shared().note_bounced();
             return Err(CallError::Stopped);
         }
         *this.ticket = Some(ticket);

@@ -120,10 +120,7 @@ where
             Command::Suspend { done } => {
                 match &mut self.phase {
                     Phase::Boot(boot) => boot.suspend(),
-                    Phase::Live(live) => {
-                        live.ctx().cut_short(CutShort::Restart);
-                        live.ctx().suspend();
-                    }
+                    Phase::Live(live) => live.ctx().suspend_now(),
                     Phase::Over => {}
                 }
                 // The supervisor may have given up waiting; the command is obeyed all the same.
@@ -393,6 +390,7 @@ where
             self.how = Ending::Failed;
             // It stopped on purpose, so it is whole and may say good-bye.
             let _panicked = panic::catch(|| act.stopped(ctx));
+            ctx.cut_short(CutShort::Restart);
         }
         ready!(self.pause.poll_unpin(cx));
         replace(act, ctx);

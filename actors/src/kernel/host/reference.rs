@@ -104,7 +104,10 @@ where
         let (_, unsent) = stamped(self.stamp(ticket, ambient), || self.0.addr.do_send(message));
         match unsent {
             None => Ok(()),
-            Some(_closed) => Err(Refused::Stopped),
+            Some(_closed) => {
+                shared.note_bounced();
+                Err(Refused::Stopped)
+            }
         }
     }
 

@@ -176,6 +176,69 @@ fn an_escalation_restarts_the_whole_group_and_then_reaches_the_root() {
         assert!(three.workers[1].call(Poison(How::Sync)).await.is_err());
         tokio::time::sleep(seconds(60)).await;
         assert!(three.tree.has_escalated(), "the supervisor's own intensity is 5 in 30 s");
+        assert_eq!(three.workers[0].call(Add(1)).await, Ok(1), "the others go on");
+        let left = three.workers[1].call(Add(1)).await;
+        assert_eq!(left, Err(CallError::Stopped), "it is not left waiting for ever");
+    });
+}
+
+#[test]
+fn a_group_that_never_started_does_not_hold_up_the_stop() {
+    paused(|| async {
+        let (tree, journal) = (Tree::new(), Journal::default());
+        let mut group = Group::new(&tree, "idle", Strategy::OneForAll);
+        let never = group.add(worker("never", &journal));
+        let began = tokio::time::Instant::now();
+        assert!(tree.stop(seconds(60)).await.is_clean());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        drop((group, never));
+    });
+}
+
+#[test]
+fn a_stop_in_the_middle_of_the_start_starts_nothing_more() {
+    paused(|| async {
+        let (tree, journal) = (Tree::new(), Journal::default());
+        let mut group = Group::new(&tree, "group", Strategy::OneForOne);
+        group.add(worker_that("slow", &journal, |ctx| {
+            actix::AsyncContext::wait(ctx, actix::fut::wrap_future(tokio::time::sleep(seconds(3))));
+        }));
+        let second = group.add(worker("second", &journal));
+        group.start();
+        tokio::time::sleep(seconds(1)).await;
+        assert!(tree.stop(seconds(60)).await.is_clean());
+        tokio::time::sleep(seconds(10)).await;
+        assert_eq!(journal.lines(), ["slow 1 started", "slow stopped"]);
+        assert_eq!(second.call(Add(1)).await, Err(CallError::Stopped));
+        assert!(tree.snapshot().nodes.is_empty());
+    });
+}
+
+#[test]
+fn a_quarantined_child_does_not_come_back_in_the_middle_of_its_groups_restart() {
+    paused(|| async {
+        let three = Three::with(Strategy::OneForAll, |spec| {
+            spec.intensity(0, seconds(60))
+                .exhausted(Exhausted::Quarantine { cooldown: seconds(30) })
+        })
+        .await;
+        assert!(three.workers[2].call(Poison(How::Sync)).await.is_err());
+        assert_eq!(three.workers[2].state(), ActorState::Quarantined);
+        assert_eq!(three.generations(), [1, 1, 1]);
+        tokio::time::sleep(seconds(31)).await;
+        assert_eq!(three.workers[2].call(Add(1)).await, Ok(1));
+        assert_eq!(three.generations(), [1, 1, 2]);
+    });
+}
+
+#[test]
+fn calls_can_be_awaited_on_any_thread() {
+    fn is_send<T: Send>(_: &T) {}
+    paused(|| async {
+        let three = Three::start(Strategy::OneForOne).await;
+        is_send(&three.workers[0]);
+        is_send(&three.workers[0].call(Add(1)));
+        is_send(&three.tree.stop(seconds(1)));
     });
 }
 
