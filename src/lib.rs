@@ -53,6 +53,7 @@
 //! |---|---|
 //! | supervision, deadlines, request context | [`kernel`] |
 //! | circuit breaker per dependency | [`breaker`] |
+//! | single-flight cache | [`cache_fill`] |
 //! | checks, readiness, liveness, start-up | [`health`] |
 //! | probes and drain | [`edge`] |
 //! | settings | [`config`] |
@@ -69,7 +70,8 @@ pub use steadfast_actors::{breaker, cache_fill, health, kernel};
 /// What a `main` and its handlers usually need: `use steadfast::prelude::*;`.
 pub mod prelude {
     pub use crate::Steadfast;
-    pub use crate::breaker::Breaker;
+    pub use crate::breaker::{Breaker, BreakerError};
+    pub use crate::cache_fill::{Cache, FillCtx, FillError, Loaded};
     pub use crate::config::Settings;
     pub use crate::edge::Drained;
     pub use crate::health::{CheckCx, CheckError, CheckSpec, Detail, StartTask};

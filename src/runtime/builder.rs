@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::Actor;
 use actix_rt::ArbiterHandle;
 use steadfast_actors::breaker::{self, Breaker, BreakerBuilder, BreakerState};
+use steadfast_actors::cache_fill::{self, Cache, CacheBuilder, Key};
 use steadfast_actors::health::{
     CheckCx, CheckSpec, Detail, Health, HealthRegistry, Heartbeats, StartTask,
 };
@@ -106,6 +107,26 @@ impl Builder {
         let breaker = breaker.start_with(|spec| self.actor(spec))?;
         self.check(watching(breaker.clone()));
         Ok(breaker)
+    }
+
+    /// Adds a cache. Its loader runs on the next actor thread, so it is the builder's to place.
+    ///
+    /// # Errors
+    ///
+    /// A setting of the cache is out of range; the error names it.
+    pub fn cache<K, V>(
+        &mut self,
+        cache: CacheBuilder<K, V>,
+    ) -> Result<Cache<K, V>, cache_fill::ConfigError>
+    where
+        K: Key,
+        V: Send + Sync + 'static,
+    {
+        let cache = match self.thread() {
+            Some(thread) => cache.place(Placement::On(thread)),
+            None => cache,
+        };
+        cache.start_in(&mut self.actors)
     }
 
     /// Adds a check of a dependency, run in the background.
