@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use steadfast::cache_fill::{Cache, ConfigError, FillCtx, FillError, Hit, Loaded, Loader};
-use steadfast::kernel::Strategy;
 use steadfast::runtime::Builder;
 
 use crate::database::{Database, DatabaseError, Product};
@@ -38,8 +37,7 @@ impl Products {
             .ttl(ttl)
             .negative_ttl(ttl)
             .stale_if_error(STALE_IF_ERROR);
-        let cache = builder.group("products", Strategy::OneForOne, |group| cache.start_in(group));
-        Ok(Self { cache: cache?, loads })
+        Ok(Self { cache: builder.cache(cache)?, loads })
     }
 
     /// Reads one product.

@@ -29,8 +29,6 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// An address is taken, a setting is wrong, the database cannot be opened, or the server failed.
 pub(crate) async fn run(options: Options) -> Result<Drained, Box<dyn Error>> {
     let settings = settings(&options)?;
-    let app = listen(options.listen)?;
-    let admin = listen(options.admin)?;
     let place = Place::find(options.database.as_ref())?;
     let database = Database::open(&place)?;
     let (upstream, _simulator) = upstream(options.upstream.clone())?;
@@ -40,6 +38,8 @@ pub(crate) async fn run(options: Options) -> Result<Drained, Box<dyn Error>> {
     let services = Services::declare(&mut builder, database, &upstream, ttl)?;
     let steadfast = builder.start()?;
 
+    let app = bound(options.listen, steadfast.listen(options.listen))?;
+    let admin = bound(options.admin, TcpListener::bind(options.admin))?;
     let ready = Ready { app: app.local_addr()?, admin: admin.local_addr()?, upstream };
     serve_admin(admin, &steadfast)?;
     actix_web::rt::spawn(announce(ready, steadfast.clone()));
@@ -57,8 +57,9 @@ fn settings(options: &Options) -> Result<Settings, Box<dyn Error>> {
     Ok(loader.load()?)
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))
+/// Says which address it was that could not be had.
+fn bound(address: SocketAddr, listener: io::Result<TcpListener>) -> Result<TcpListener, String> {
+    listener.map_err(|error| format!("cannot listen on {address}: {error}"))
 }
 
 /// The third party: the one that was named, or a simulator that ends with the returned handle.

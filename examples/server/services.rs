@@ -4,7 +4,6 @@ use std::error::Error;
 use std::time::Duration;
 
 use actix_web::web::{Data, ServiceConfig};
-use steadfast::breaker::{Breaker, BreakerState};
 use steadfast::health::{CheckSpec, Detail, blocking};
 use steadfast::kernel::Ref;
 use steadfast::runtime::Builder;
@@ -41,8 +40,8 @@ impl Services {
         upstream: &UpstreamUrl,
         product_ttl: Duration,
     ) -> Result<Self, Box<dyn Error>> {
-        let breaker = rates::breaker().start_with(|spec| builder.actor(spec))?;
-        builder.check(database_check(database.clone())).check(rates_check(breaker.clone()));
+        let breaker = builder.breaker(rates::breaker())?;
+        builder.check(database_check(database.clone()));
         let products = Products::declare(builder, database, product_ttl)?;
         Ok(Self {
             products,
@@ -72,15 +71,4 @@ fn database_check(database: Database) -> CheckSpec {
         Ok(Detail::ok())
     };
     CheckSpec::new("database", blocking(work)).every(Duration::from_secs(2))
-}
-
-/// Without the third party it is only worse: an open breaker is no reason to leave.
-fn rates_check(breaker: Breaker) -> CheckSpec {
-    let work = move |_| {
-        let state = breaker.snapshot().state;
-        let well = state == BreakerState::Closed;
-        let word = || Detail::degraded(format!("the breaker is {state:?}"));
-        std::future::ready(Ok(if well { Detail::ok() } else { word() }))
-    };
-    CheckSpec::new("rates", work).every(Duration::from_secs(1)).critical(false)
 }

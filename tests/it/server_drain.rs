@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::server::Server;
-use crate::support::wire::{self, Wire};
+use crate::support::wire::{self, RawAnswer, Wire};
 
 fn with_drain_delay(delay: &str) -> Server {
     Server::start_with(|command| {
@@ -18,9 +18,24 @@ fn with_drain_delay(delay: &str) -> Server {
 #[derive(Debug, Default)]
 struct Seen {
     answered: AtomicU64,
+    /// Told, instead of an answer, that the server is leaving: never accepted.
+    sent_away: AtomicU64,
     /// Accepted, that is sent on a connection the server had answered on before, and lost.
     lost: AtomicU64,
     over: AtomicBool,
+}
+
+impl Seen {
+    fn note(&self, answer: &RawAnswer) {
+        if answer.status == 503 {
+            assert_eq!(answer.json()["code"], "request.shutdown");
+            assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+            self.sent_away.fetch_add(1, Ordering::AcqRel);
+        } else {
+            assert_eq!(answer.status, 200, "{answer:?}");
+            self.answered.fetch_add(1, Ordering::AcqRel);
+        }
+    }
 }
 
 /// Asks on fresh connections and on kept ones until the server is gone.
@@ -30,8 +45,7 @@ async fn client(address: String, seen: Arc<Seen>) {
         loop {
             match wire.get("/demo/slow?ms=20").await {
                 Ok(answer) => {
-                    assert_eq!(answer.status, 200);
-                    seen.answered.fetch_add(1, Ordering::AcqRel);
+                    seen.note(&answer);
                     let closing = answer.headers.get("connection");
                     if closing.is_some_and(|value| value.eq_ignore_ascii_case("close")) {
                         break;
