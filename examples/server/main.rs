@@ -1,8 +1,23 @@
 //! The example server of steadfast: a service whose fragile parts are supervised actors.
 //!
-//! `cargo run --example server` needs nothing installed; `-- --help` lists flags and routes.
-//! Break it with `PUT /demo/upstream`, `GET /demo/panic` and `POST /demo/actors/flaky/poison`,
-//! and watch what still works.
+//! `cargo run --example server` needs nothing installed; `-- --help` lists flags and routes. A
+//! tour, with what to look for:
+//!
+//! ```sh
+//! curl -i localhost:8080/products/1                 # x-cache: filled, then hit
+//! curl -i localhost:8080/rates/USD                  # asks the third party
+//! curl -X PUT localhost:8080/demo/upstream -H 'content-type: application/json' \
+//!      -d '{"service":"rates","mode":"hang"}'       # break the third party
+//! curl -i localhost:8080/rates/USD                  # 504, five times; then 503 at once
+//! curl localhost:9090/readyz?verbose                # degraded, and still ready
+//! curl -i localhost:8080/demo/panic                 # 500, and the connection lives
+//! curl -X POST localhost:8080/demo/actors/flaky/poison   # a supervised restart
+//! curl localhost:8080/demo/stats                    # what really happened
+//! ```
+//!
+//! Where to read on: `serve.rs` puts everything together, `services.rs` declares the actors,
+//! `products.rs` and `rates.rs` are two concerns as an application writes them. `simulator/` is
+//! the third party, which knows nothing of this library.
 
 mod connections;
 mod database;
