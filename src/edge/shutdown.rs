@@ -29,6 +29,9 @@ use super::in_flight::InFlight;
 
 /// LIMIT: long enough to write the problem documents of requests that were given up.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+/// For farewells to those in the listeners' queues, and for an actor's thread to notice that its
+/// time is over.
+const SLACK: Duration = Duration::from_millis(1_500);
 /// What a process says when it cut work short; 75 is `EX_TEMPFAIL` of `sysexits.h`.
 const EXIT_WORK_CUT: u8 = 75;
 
@@ -56,7 +59,7 @@ impl DrainPlan {
     /// it kills (30 s is the default of Kubernetes).
     #[must_use]
     pub fn longest(&self) -> Duration {
-        self.delay + self.requests + CUT_GRACE + self.actors
+        self.delay + self.requests + CUT_GRACE + self.actors + SLACK
     }
 
     /// What actix may take for its own part; always longer than ours, so that ours decides.
@@ -404,7 +407,7 @@ mod tests {
         assert_eq!(sequence.until(), Some(start + Duration::from_secs(20)));
         sequence.on(Event::Elapsed, start + Duration::from_secs(20));
         assert_eq!(sequence.until(), Some(start + Duration::from_secs(21)));
-        assert_eq!(DrainPlan::default().longest(), Duration::from_secs(26));
+        assert_eq!(DrainPlan::default().longest(), Duration::from_millis(27_500));
     }
 
     #[test]
