@@ -16,9 +16,7 @@ use super::gate::{Gate, Lease, Memory, Word};
 use super::journal::{Event, Journal};
 use super::state::{self, Ending, Entry, Finding, FlapMemory, Phase, Step, Trials, Verdict};
 use super::window::{Sample, Window};
-use super::{
-    Ack, BreakerState, Cause, DependencyId, Outcome, Permit, RejectCause, Rejected, Snapshot,
-};
+use super::{Ack, BreakerState, Cause, DependencyId, Outcome, RejectCause, Rejected, Snapshot};
 
 #[derive(Debug)]
 pub(super) struct Core {
@@ -32,6 +30,13 @@ pub(super) struct Core {
     dependency: DependencyId,
     clock: Clock,
     config: Config,
+}
+
+/// When a call was admitted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admission {
+    pub(super) epoch: u64,
+    pub(super) at_ns: u64,
 }
 
 /// What a success must look at besides its own bucket.
@@ -72,11 +77,11 @@ impl Core {
     }
 
     #[inline]
-    pub(super) fn try_acquire(self: &Arc<Self>) -> Result<Permit, Rejected> {
+    pub(super) fn admit(&self) -> Result<Admission, Rejected> {
         let now = self.clock.nanos();
         let word = self.gate.load();
         let epoch = if word.is_closed() { word.epoch() } else { self.enter(word, now)? };
-        Ok(Permit::new(Arc::clone(self), epoch, now))
+        Ok(Admission { epoch, at_ns: now })
     }
 
     /// Asks a gate that is not closed; the epoch if the call may pass.
@@ -114,13 +119,13 @@ impl Core {
         Rejected::new(self.dependency, cause, Duration::from_millis(wait_ms))
     }
 
-    /// Counts what came of a call that was admitted in `epoch`.
+    /// Counts what came of an admitted call.
     #[inline]
-    pub(super) fn settle(&self, epoch: u64, started_ns: u64, outcome: Outcome) {
+    pub(super) fn settle(&self, admission: Admission, outcome: Outcome) {
         let now = self.clock.nanos();
-        let slow = now.saturating_sub(started_ns) >= self.config.slow_after_ns;
+        let slow = now.saturating_sub(admission.at_ns) >= self.config.slow_after_ns;
         let word = self.gate.load();
-        if word.epoch() != epoch {
+        if word.epoch() != admission.epoch {
             self.late.fetch_add(1, Ordering::Relaxed);
         } else if word.is_closed() {
             self.count(word, now, outcome, slow);
@@ -146,9 +151,9 @@ impl Core {
     }
 
     /// Takes back the permit of a call that was not made.
-    pub(super) fn give_back(&self, epoch: u64) {
+    pub(super) fn give_back(&self, admission: Admission) {
         let word = self.gate.load();
-        if word.epoch() == epoch && word.state() == BreakerState::HalfOpen {
+        if word.epoch() == admission.epoch && word.state() == BreakerState::HalfOpen {
             self.step_trial(word, self.clock.nanos(), Finding::Returned);
         }
     }
@@ -352,6 +357,18 @@ impl Core {
             if done {
                 return Ack::new(word.state(), to.state());
             }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn probes_under_way(&self) -> u16 {
+        match self.gate.load().phase() {
+            Phase::HalfOpen(trials) => trials.under_way(),
+            Phase::Closed
+            | Phase::Open { .. }
+            | Phase::ForcedOpen { .. }
+            | Phase::Disabled { .. }
+            | Phase::MetricsOnly { .. } => 0,
         }
     }
 

@@ -97,8 +97,8 @@ pub struct Snapshot {
     pub remaining: Option<Duration>,
     /// Changes of state so far.
     pub epoch: u64,
-    /// Calls counted in the window. Exact up to about a million per bucket and processor;
-    /// beyond, the rates stay right and this is too low.
+    /// Calls counted in the window. Exact up to a quarter of a million per bucket and
+    /// processor; beyond, the rates stay right and this is too low.
     pub calls: u64,
     /// Failed calls in the window.
     pub failures: u64,

@@ -1,10 +1,10 @@
 //! The right to make one call.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::Outcome;
-use super::core::Core;
+use super::core::Admission;
+use super::lanes::Lane;
 
 /// The right to make one call now. [`finish`](Self::finish) it with what came of it.
 ///
@@ -15,30 +15,34 @@ use super::core::Core;
 /// is free again, and dropping never waits.
 #[must_use = "a permit that is dropped at once counts for nothing"]
 pub struct Permit {
-    core: Arc<Core>,
-    epoch: u64,
-    started_ns: u64,
+    core: Lane,
+    admission: Admission,
     settled: bool,
 }
 
 impl Permit {
     #[inline]
-    pub(super) const fn new(core: Arc<Core>, epoch: u64, started_ns: u64) -> Self {
-        Self { core, epoch, started_ns, settled: false }
+    pub(super) const fn new(core: Lane, admission: Admission) -> Self {
+        Self { core, admission, settled: false }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn epoch(&self) -> u64 {
+        self.admission.epoch
     }
 
     /// Counts the call. Ignored if the breaker has changed its state since.
     #[inline]
     pub fn finish(mut self, outcome: Outcome) {
         self.settled = true;
-        self.core.settle(self.epoch, self.started_ns, outcome);
+        self.core.settle(self.admission, outcome);
     }
 
     /// Gives the permit back unused: a later stage refused the call. Counts for nothing,
     /// however long it was held.
     pub fn release(mut self) {
         self.settled = true;
-        self.core.give_back(self.epoch);
+        self.core.give_back(self.admission);
     }
 }
 
@@ -48,7 +52,7 @@ impl Drop for Permit {
             return;
         }
         let outcome = if std::thread::panicking() { Outcome::Failure } else { Outcome::Cancelled };
-        self.core.settle(self.epoch, self.started_ns, outcome);
+        self.core.settle(self.admission, outcome);
     }
 }
 
@@ -56,7 +60,7 @@ impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
             .field("dependency", &self.core.dependency())
-            .field("epoch", &self.epoch)
+            .field("epoch", &self.admission.epoch)
             .finish_non_exhaustive()
     }
 }

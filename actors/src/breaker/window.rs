@@ -6,21 +6,24 @@
 //! that was pre-empted before its addition may add to the bucket's next turn, or to a
 //! window that has been cleared since.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use super::clock;
+use super::{clock, lanes};
 
 pub(super) const BUCKETS: usize = 10;
 const BUCKETS_LONG: u64 = BUCKETS as u64;
 
-// A bucket: `tick:24 | total:20 | part:20`.
-const TICK_SHIFT: u32 = 40;
-const TICK_MASK: u64 = (1 << 24) - 1;
-const FIELD_MASK: u64 = (1 << 20) - 1;
-const ONE_CALL: u64 = 1 << 20;
+// A bucket: `tick:28 | total:18 | part:18`.
+const TICK_SHIFT: u32 = 36;
+// LIMIT: ticks repeat after 8.5 years of the default buckets, and 31 days of the shortest.
+// Then a bucket that no call has touched since would be counted once more.
+const TICK_MASK: u64 = (1 << 28) - 1;
+const TOTAL_SHIFT: u32 = 18;
+const FIELD_MASK: u64 = (1 << 18) - 1;
+const ONE_CALL: u64 = 1 << TOTAL_SHIFT;
 /// LIMIT: leaves room for 64 threads between the check and the addition.
 const FULL: u64 = FIELD_MASK - 64;
 
@@ -60,11 +63,8 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) fn new(length: Duration, tracks_slow: bool) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // LIMIT: more stripes make reading dearer, and 16 already part the threads well.
-        let stripes = cores.next_power_of_two().min(16);
         Self {
-            stripes: (0..stripes).map(|_| CachePadded::default()).collect(),
+            stripes: (0..lanes::count()).map(|_| CachePadded::default()).collect(),
             bucket_ns: clock::nanos(length) / BUCKETS_LONG,
             tracks_slow,
         }
@@ -120,18 +120,8 @@ impl Window {
 
     #[inline]
     fn stripe(&self) -> Option<&Stripe> {
-        self.stripes.get(lane() & (self.stripes.len() - 1)).map(|padded| &**padded)
+        self.stripes.get(lanes::thread_number() & (self.stripes.len() - 1)).map(|padded| &**padded)
     }
-}
-
-/// A small number that differs between threads.
-#[inline]
-fn lane() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    LANE.try_with(|lane| *lane).unwrap_or(0)
 }
 
 #[inline]
@@ -148,7 +138,7 @@ fn add(bucket: &AtomicU64, tick: u64, delta: u64) {
         // Anything further ahead is not ahead but older than the tick's own range.
         let ahead = (seen >> TICK_SHIFT).wrapping_sub(tick) & TICK_MASK;
         let this_turn = ahead <= BUCKETS_LONG;
-        if this_turn && seen >> 20 & FIELD_MASK < FULL {
+        if this_turn && seen >> TOTAL_SHIFT & FIELD_MASK < FULL {
             bucket.fetch_add(delta, Ordering::Relaxed);
             return;
         }
@@ -167,8 +157,8 @@ fn add(bucket: &AtomicU64, tick: u64, delta: u64) {
 
 /// A full bucket goes on with half its weight: the rate stays, the count is then too low.
 const fn halved(word: u64) -> u64 {
-    let total = (word >> 20 & FIELD_MASK) / 2;
-    word >> TICK_SHIFT << TICK_SHIFT | total << 20 | ((word & FIELD_MASK) / 2)
+    let total = (word >> TOTAL_SHIFT & FIELD_MASK) / 2;
+    word >> TICK_SHIFT << TICK_SHIFT | total << TOTAL_SHIFT | ((word & FIELD_MASK) / 2)
 }
 
 /// The bucket's word if it is of the last ten ticks, or of a clock read later than ours.
@@ -182,6 +172,6 @@ fn current(bucket: &AtomicU64, tick: u64) -> u64 {
 /// Adds the current buckets to a total and its part.
 fn sum(buckets: &[AtomicU64], tick: u64, total: u64, part: u64) -> (u64, u64) {
     buckets.iter().map(|bucket| current(bucket, tick)).fold((total, part), |(total, part), word| {
-        (total + (word >> 20 & FIELD_MASK), part + (word & FIELD_MASK))
+        (total + (word >> TOTAL_SHIFT & FIELD_MASK), part + (word & FIELD_MASK))
     })
 }
