@@ -42,10 +42,27 @@ pub(super) struct Admission {
 /// What a success must look at besides its own bucket.
 #[derive(Debug, Default)]
 struct Streak {
-    /// Failures since the last success; a racing success may swallow one.
+    /// Failures since the last success, if a row of them opens; a racing success may
+    /// swallow one.
     failures: AtomicU32,
     /// A rate is over its limit, and only the minimum of calls is missing.
     armed: AtomicBool,
+}
+
+// Every call reads these, so they are only written when they change.
+impl Streak {
+    #[inline]
+    fn end(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn arm(&self, armed: bool) {
+        if self.armed.load(Ordering::Relaxed) != armed {
+            self.armed.store(armed, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Core {
@@ -168,9 +185,7 @@ impl Core {
         if sample.failed {
             self.count_failure(word, now);
         } else {
-            if self.streak.failures.load(Ordering::Relaxed) != 0 {
-                self.streak.failures.store(0, Ordering::Relaxed);
-            }
+            self.streak.end();
             let suspect = sample.slow && self.config.slow_percent.is_some();
             if suspect || self.streak.armed.load(Ordering::Relaxed) {
                 self.judge(word, now);
@@ -179,18 +194,19 @@ impl Core {
     }
 
     fn count_failure(&self, word: Word, now: u64) {
-        let failures = self.streak.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if self.config.consecutive_failures.is_some_and(|limit| failures >= limit) {
-            self.open(word, now, Cause::ConsecutiveFailures { failures });
-        } else {
-            self.judge(word, now);
+        if let Some(limit) = self.config.consecutive_failures {
+            let failures = self.streak.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            if failures >= limit {
+                return self.open(word, now, Cause::ConsecutiveFailures { failures });
+            }
         }
+        self.judge(word, now);
     }
 
     fn judge(&self, word: Word, now: u64) {
         match state::judge(self.window.sum(now), &self.config) {
-            Verdict::Healthy => self.streak.armed.store(false, Ordering::Relaxed),
-            Verdict::TooFewCalls => self.streak.armed.store(true, Ordering::Relaxed),
+            Verdict::Healthy => self.streak.arm(false),
+            Verdict::TooFewCalls => self.streak.arm(true),
             Verdict::Trip(cause) => self.open(word, now, cause),
         }
     }
@@ -280,8 +296,8 @@ impl Core {
         // ORDER: cleared before it is published, or the first calls' results would be lost.
         // A thread that loses the race below may clear some of them: that is tolerated.
         self.window.clear();
-        self.streak.failures.store(0, Ordering::Relaxed);
-        self.streak.armed.store(false, Ordering::Relaxed);
+        self.streak.end();
+        self.streak.arm(false);
         let memory = self.memory.load();
         let closed = self.transition(word, Phase::Closed, cause, now_ns);
         if closed {

@@ -77,6 +77,7 @@ use tokio::time::Instant;
 
 use self::core::Core;
 use self::lanes::Lanes;
+use self::permit::Hold;
 use crate::kernel::{CallError, Context, Ref, Spec, Tree};
 
 pub use self::actor::BreakerActor;
@@ -170,9 +171,9 @@ impl Breaker {
         F: Future<Output = Result<T, E>>,
         C: Classifier<T, E>,
     {
-        let permit = self.try_acquire()?;
+        let hold = Hold::new(&*self.core, self.core.admit()?);
         let result = make().await;
-        permit.finish(classifier.classify(&result));
+        hold.finish(classifier.classify(&result));
         result.map_err(BreakerError::Inner)
     }
 

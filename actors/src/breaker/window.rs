@@ -57,22 +57,47 @@ struct Stripe {
 #[derive(Debug)]
 pub(super) struct Window {
     stripes: Box<[CachePadded<Stripe>]>,
-    bucket_ns: u64,
+    bucket: Divisor,
     tracks_slow: bool,
+}
+
+/// Divides by a number known late. A processor's own division of 64 bits takes about as
+/// long as all the rest of recording a call.
+#[derive(Debug)]
+struct Divisor {
+    by: u64,
+    /// 2⁶⁴ / `by`, rounded down.
+    inverse: u64,
+}
+
+impl Divisor {
+    /// `by` must be 2 or more; a bucket has millions of nanoseconds.
+    fn new(by: u64) -> Self {
+        let inverse = (1_u128 << 64) / u128::from(by);
+        Self { by, inverse: u64::try_from(inverse).unwrap_or(u64::MAX) }
+    }
+
+    #[inline]
+    const fn divide(&self, value: u64) -> u64 {
+        let product = value as u128 * self.inverse as u128;
+        let low = (product >> 64) as u64;
+        // `inverse` is too small by less than 1, so `low` is right or too small by 1.
+        if value - low * self.by >= self.by { low + 1 } else { low }
+    }
 }
 
 impl Window {
     pub(super) fn new(length: Duration, tracks_slow: bool) -> Self {
         Self {
             stripes: (0..lanes::count()).map(|_| CachePadded::default()).collect(),
-            bucket_ns: clock::nanos(length) / BUCKETS_LONG,
+            bucket: Divisor::new(clock::nanos(length) / BUCKETS_LONG),
             tracks_slow,
         }
     }
 
     #[inline]
     pub(super) fn record(&self, now_ns: u64, sample: Sample) {
-        let tick = now_ns / self.bucket_ns;
+        let tick = self.bucket.divide(now_ns);
         let Some(stripe) = self.stripe() else { return };
         if let Some(bucket) = stripe.calls.get(slot(tick)) {
             add(bucket, tick & TICK_MASK, ONE_CALL + u64::from(sample.failed));
@@ -93,7 +118,7 @@ impl Window {
 
     /// The calls of the last ten ticks, the current one included.
     pub(super) fn sum(&self, now_ns: u64) -> Counts {
-        let tick = (now_ns / self.bucket_ns) & TICK_MASK;
+        let tick = self.bucket.divide(now_ns) & TICK_MASK;
         let mut counts = Counts::default();
         for stripe in &self.stripes {
             (counts.calls, counts.failures) =
@@ -174,4 +199,21 @@ fn sum(buckets: &[AtomicU64], tick: u64, total: u64, part: u64) -> (u64, u64) {
     buckets.iter().map(|bucket| current(bucket, tick)).fold((total, part), |(total, part), word| {
         (total + (word >> TOTAL_SHIFT & FIELD_MASK), part + (word & FIELD_MASK))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Divisor;
+
+    proptest! {
+        #[test]
+        fn the_divisor_divides(value: u64, by in 2_u64..1 << 40, times in 0_u64..1 << 23) {
+            prop_assert_eq!(Divisor::new(by).divide(value), value / by);
+            for edge in [(by * times).saturating_sub(1), by * times, by * times + 1] {
+                prop_assert_eq!(Divisor::new(by).divide(edge), edge / by);
+            }
+        }
+    }
 }
