@@ -3,7 +3,6 @@
 //! INVARIANT: liveness never depends on the actor. Any thread makes any transition; the
 //! actor only makes those that are due while nobody calls.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,20 +14,20 @@ use super::config::Config;
 use super::gate::{Gate, Lease, Memory, Word};
 use super::journal::{Event, Journal};
 use super::state::{self, Ending, Entry, Finding, FlapMemory, Phase, Step, Trials, Verdict};
-use super::window::{Sample, Window};
-use super::{Ack, BreakerState, Cause, DependencyId, Outcome, RejectCause, Rejected, Snapshot};
+use super::window::Window;
+use super::{BreakerState, Cause, DependencyId, Outcome, RejectCause, Rejected, Snapshot};
 
 #[derive(Debug)]
 pub(super) struct Core {
-    gate: Gate,
+    pub(super) gate: Gate,
     streak: CachePadded<Streak>,
     window: Window,
     lease: Lease,
-    memory: Memory,
+    pub(super) memory: Memory,
     late: AtomicU64,
     journal: Journal,
     dependency: DependencyId,
-    clock: Clock,
+    pub(super) clock: Clock,
     config: Config,
 }
 
@@ -155,7 +154,7 @@ impl Core {
         match word.state() {
             BreakerState::HalfOpen => self.settle_probe(word, now, outcome, slow),
             BreakerState::MetricsOnly => {
-                if let Some(sample) = sample(outcome, slow) {
+                if let Some(sample) = outcome.sample(slow) {
                     self.window.record(now, sample);
                 }
             }
@@ -177,10 +176,10 @@ impl Core {
 
     #[inline]
     fn count(&self, word: Word, now: u64, outcome: Outcome, slow: bool) {
-        if let Some(retry_after) = asked_wait(outcome) {
+        if let Some(retry_after) = outcome.asked_wait() {
             return self.open(word, now, Cause::Throttled { retry_after });
         }
-        let Some(sample) = sample(outcome, slow) else { return };
+        let Some(sample) = outcome.sample(slow) else { return };
         self.window.record(now, sample);
         if sample.failed {
             self.count_failure(word, now);
@@ -212,7 +211,7 @@ impl Core {
     }
 
     fn settle_probe(&self, word: Word, now: u64, outcome: Outcome, slow: bool) {
-        if let Some(retry_after) = asked_wait(outcome) {
+        if let Some(retry_after) = outcome.asked_wait() {
             // Another probe may have changed the counts meanwhile; the wait stands.
             let mut word = word;
             let epoch = word.epoch();
@@ -222,15 +221,7 @@ impl Core {
             }
             return;
         }
-        let too_slow = slow && self.config.slow_percent.is_some();
-        let finding = match outcome {
-            Outcome::Success if too_slow => Finding::Bad,
-            Outcome::Success => Finding::Ok,
-            Outcome::Failure | Outcome::Slow | Outcome::Throttled { .. } => Finding::Bad,
-            Outcome::Ignored => Finding::Ignored,
-            Outcome::Cancelled if slow => Finding::Bad,
-            Outcome::Cancelled => Finding::Returned,
-        };
+        let finding = outcome.finding(slow, self.config.slow_percent.is_some());
         self.step_trial(word, now, finding);
     }
 
@@ -289,7 +280,7 @@ impl Core {
     }
 
     /// Closes with a clean window; says whether it was this thread that closed.
-    fn close(&self, word: Word, cause: Cause, now_ns: u64) -> bool {
+    pub(super) fn close(&self, word: Word, cause: Cause, now_ns: u64) -> bool {
         if self.gate.load() != word {
             return false;
         }
@@ -331,7 +322,7 @@ impl Core {
     }
 
     /// The one way to change state. Says whether it was this thread that did.
-    fn transition(&self, word: Word, phase: Phase, cause: Cause, now_ns: u64) -> bool {
+    pub(super) fn transition(&self, word: Word, phase: Phase, cause: Cause, now_ns: u64) -> bool {
         let next = word.next(phase);
         if !self.gate.swap(word, next) {
             return false;
@@ -348,32 +339,6 @@ impl Core {
             at: Duration::from_nanos(now_ns),
         });
         true
-    }
-
-    /// Sets an operator's state, whatever the state is now. `lasts`: without end if `None`.
-    pub(super) fn command(&self, command: Command, lasts: Option<Duration>, why: &str) -> Ack {
-        let cause = Cause::Operator { why: Arc::from(cut(why)) };
-        loop {
-            let now_ns = self.clock.nanos();
-            let end = |lasts| now_ns.div_ceil(NANOS_PER_MILLI) + millis_up(lasts);
-            let until = lasts.map(end);
-            let word = self.gate.load();
-            let (cause, to) = (cause.clone(), command.phase(until));
-            let done = match command {
-                Command::ForceClose => self.close(word, cause, now_ns),
-                Command::Reset => {
-                    let old = self.memory.load();
-                    self.memory.replace(old, FlapMemory::default());
-                    self.close(word, cause, now_ns)
-                }
-                Command::ForceOpen | Command::Disable | Command::MetricsOnly => {
-                    self.transition(word, to, cause, now_ns)
-                }
-            };
-            if done {
-                return Ack::new(word.state(), to.state());
-            }
-        }
     }
 
     #[cfg(test)]
@@ -411,61 +376,4 @@ impl Core {
             openings: self.memory_at(word, now).openings,
         }
     }
-}
-
-/// What an operator can order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
-    ForceOpen,
-    ForceClose,
-    Disable,
-    MetricsOnly,
-    Reset,
-}
-
-impl Command {
-    const fn phase(self, until: Option<u64>) -> Phase {
-        match self {
-            Self::ForceOpen => Phase::ForcedOpen { until },
-            Self::Disable => Phase::Disabled { until },
-            Self::MetricsOnly => Phase::MetricsOnly { until },
-            Self::ForceClose | Self::Reset => Phase::Closed,
-        }
-    }
-}
-
-/// What the window is told of an outcome; `None`: nothing.
-#[inline]
-fn sample(outcome: Outcome, slow: bool) -> Option<Sample> {
-    match outcome {
-        Outcome::Success => Some(Sample { failed: false, slow }),
-        Outcome::Slow => Some(Sample { failed: false, slow: true }),
-        Outcome::Failure | Outcome::Throttled { .. } => Some(Sample { failed: true, slow }),
-        Outcome::Cancelled if slow => Some(Sample { failed: true, slow: true }),
-        Outcome::Cancelled | Outcome::Ignored => None,
-    }
-}
-
-/// The wait a throttling answer asks for, if it asks for one.
-#[inline]
-fn asked_wait(outcome: Outcome) -> Option<Duration> {
-    match outcome {
-        Outcome::Throttled { retry_after } => retry_after.filter(|wait| !wait.is_zero()),
-        Outcome::Success
-        | Outcome::Failure
-        | Outcome::Slow
-        | Outcome::Ignored
-        | Outcome::Cancelled => None,
-    }
-}
-
-/// LIMIT: bytes kept of an operator's reason.
-const WHY_MAX: usize = 256;
-
-fn cut(why: &str) -> &str {
-    let mut end = why.len().min(WHY_MAX);
-    while !why.is_char_boundary(end) {
-        end -= 1;
-    }
-    why.get(..end).unwrap_or_default()
 }

@@ -59,6 +59,7 @@ mod gate;
 mod journal;
 mod lanes;
 mod messages;
+mod operator;
 mod permit;
 mod state;
 mod window;

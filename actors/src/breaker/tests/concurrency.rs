@@ -9,7 +9,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 
 use super::*;
 use crate::breaker::Event;
-use crate::breaker::core::Command;
+use crate::breaker::operator::Command;
 
 const THREADS: u64 = 4;
 const PROBES: u16 = 5;

@@ -325,3 +325,16 @@ fn a_name_has_1_to_63_safe_characters() {
         assert_eq!(Breaker::builder(bad).without_actor().unwrap_err().setting(), "name");
     }
 }
+
+#[test]
+fn handles_permits_and_calls_can_go_to_any_thread() {
+    fn any_thread<T: Send>(value: T) -> T {
+        value
+    }
+    fn shared<T: Sync>(_: &T) {}
+    let (breaker, _clock) = standard();
+    shared(&breaker);
+    let breaker = any_thread(breaker);
+    any_thread(acquire(&breaker)).release();
+    drop(any_thread(breaker.call(|| async { Ok::<(), std::io::Error>(()) })));
+}
