@@ -303,7 +303,7 @@ impl Core {
         let before = self.memory.load();
         let memory = self.memory_at(word, now);
         let (shortest, longest) = memory.pause(&self.config);
-        let pause = fastrand::u64(shortest..=longest).max(1);
+        let pause = fastrand::u64(shortest..=longest);
         let (pause, after) = if let Cause::Throttled { retry_after } = cause {
             let asked = millis_up(retry_after).min(self.config.retry_after_max_ms);
             (pause.max(asked), memory)

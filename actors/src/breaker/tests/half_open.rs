@@ -104,6 +104,16 @@ fn a_hung_probe_is_reclaimed_and_its_late_answer_ignored() {
 }
 
 #[test]
+fn the_lease_runs_though_nobody_looks_and_slots_are_free() {
+    let (breaker, clock) = tried(|builder| builder.probe_lease(2 * SECOND));
+    let hung = acquire(&breaker);
+    clock.advance(2 * SECOND);
+    assert_eq!(breaker.try_acquire().unwrap_err().cause, RejectCause::Open);
+    assert_eq!(breaker.snapshot().cause, Cause::LeaseOver { missing: 1 });
+    drop(hung);
+}
+
+#[test]
 fn each_probe_has_the_whole_lease() {
     let (breaker, clock) = tried(|builder| builder.probe_lease(2 * SECOND));
     let first = acquire(&breaker);

@@ -73,6 +73,16 @@ fn a_failure_leaves_the_window_at_the_edge_of_its_bucket() {
 }
 
 #[test]
+fn a_call_is_read_for_ten_buckets_and_not_for_an_eleventh() {
+    for (later, expect) in [(9_999, 1), (10_000, 0)] {
+        let (breaker, clock) = standard();
+        play(&breaker, &clock, "+");
+        clock.advance(later * MILLI);
+        assert_eq!(breaker.snapshot().calls, expect, "{later} ms later");
+    }
+}
+
+#[test]
 fn a_long_idle_time_empties_the_window_even_where_ticks_wrap() {
     let turn = 10 * MILLI * (1 << 28);
     for idle in [SECOND, turn / 2, turn / 2 + 5 * SECOND, turn - SECOND, turn + SECOND] {
