@@ -289,19 +289,15 @@ impl Core {
         self.window.clear();
         self.streak.end();
         self.streak.arm(false);
-        let memory = self.memory.load();
-        let closed = self.transition(word, Phase::Closed, cause, now_ns);
-        if closed {
-            let closed_at = now_ns / NANOS_PER_MILLI;
-            self.memory.replace(memory, FlapMemory { closed_at, ..memory });
-        }
-        closed
+        let before = self.memory.load();
+        let after = FlapMemory { closed_at: now_ns / NANOS_PER_MILLI, ..before };
+        self.move_to(word, Phase::Closed, before, after, cause, now_ns)
     }
 
     fn open(&self, word: Word, now_ns: u64, cause: Cause) {
         let now = now_ns.div_ceil(NANOS_PER_MILLI);
         let before = self.memory.load();
-        let memory = self.memory_at(word, now);
+        let memory = self.less_forgotten(before, word, now);
         let (shortest, longest) = memory.pause(&self.config);
         let pause = fastrand::u64(shortest..=longest);
         let (pause, after) = if let Cause::Throttled { retry_after } = cause {
@@ -310,22 +306,37 @@ impl Core {
         } else {
             (pause, memory.one_more())
         };
-        if self.transition(word, Phase::Open { until: now + pause }, cause, now_ns) {
-            self.memory.replace(before, after);
-        }
+        self.move_to(word, Phase::Open { until: now + pause }, before, after, cause, now_ns);
     }
 
     /// The memory of earlier openings, less what closed time has made it forget.
-    fn memory_at(&self, word: Word, now: u64) -> FlapMemory {
-        let memory = self.memory.load();
+    fn less_forgotten(&self, memory: FlapMemory, word: Word, now: u64) -> FlapMemory {
         if word.is_closed() { memory.after_closed(now, &self.config) } else { memory }
     }
 
-    /// The one way to change state. Says whether it was this thread that did.
+    /// Changes the state, not what is remembered. Says whether it was this thread that did.
     pub(super) fn transition(&self, word: Word, phase: Phase, cause: Cause, now_ns: u64) -> bool {
+        let memory = self.memory.load();
+        self.move_to(word, phase, memory, memory, cause, now_ns)
+    }
+
+    /// The one way to change state. Says whether it was this thread that did.
+    fn move_to(
+        &self,
+        word: Word,
+        phase: Phase,
+        before: FlapMemory,
+        after: FlapMemory,
+        cause: Cause,
+        now_ns: u64,
+    ) -> bool {
         let next = word.next(phase);
         if !self.gate.swap(word, next) {
             return false;
+        }
+        // ORDER: remembered before it is announced, for a subscriber may use the breaker.
+        if before != after {
+            self.memory.replace(before, after);
         }
         let now = now_ns / NANOS_PER_MILLI;
         let left = |until: u64| Duration::from_millis(until.saturating_sub(now));
@@ -373,7 +384,7 @@ impl Core {
             slow: self.config.slow_percent.map(|_| counts.slow),
             rejected: self.window.rejected(),
             late: self.late.load(Ordering::Relaxed),
-            openings: self.memory_at(word, now).openings,
+            openings: self.less_forgotten(self.memory.load(), word, now).openings,
         }
     }
 }

@@ -78,7 +78,8 @@ impl Ack {
 
 /// A breaker as it is now. Reading one takes no lock that calls take.
 ///
-/// While a transition is being made, `cause`, `since` and `epoch` may still be those of
+/// A pause that is over shows as open with nothing remaining, until a call or the actor
+/// ends it. While a transition is being made, `cause`, `since` and `epoch` may still be those of
 /// the state before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -152,7 +152,8 @@ impl Wake for Meddler {
     fn wake(self: Arc<Self>) {
         self.woken.fetch_add(1, Ordering::Relaxed);
         if self.again.swap(false, Ordering::Relaxed) {
-            drop(self.breaker.history());
+            assert_eq!(self.breaker.history().len(), 1);
+            assert_eq!(self.breaker.snapshot().openings, 1);
             drop(self.breaker.try_acquire());
             self.breaker.core.command(Command::ForceClose, None, "meddling");
             trip(&self.breaker);
@@ -182,6 +183,7 @@ fn a_subscriber_may_use_the_breaker_while_it_is_told() {
     let mut rest = Vec::new();
     drain(&mut receiver, &mut rest);
     assert_eq!(rest.iter().map(|event| event.epoch).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(breaker.snapshot().openings, 2);
 }
 
 #[test]
