@@ -6,4 +6,6 @@ compile_error!(
 );
 
 pub mod breaker;
+pub mod cache_fill;
+pub mod health;
 pub mod kernel;
