@@ -17,9 +17,9 @@ pub enum CallError {
     #[error("the actor's mailbox is full")]
     Overloaded,
 
-    /// The deadline passed while the message waited its turn. Not run. The caller
-    /// that set the deadline no longer wants the answer; do not try again for it.
-    #[error("the deadline passed before the message was handled")]
+    /// The deadline passed, or the request was given up, while the message waited its
+    /// turn. Not run. Nobody wants the answer any more; do not try again for it.
+    #[error("nobody waited any more when the message's turn came")]
     Expired,
 
     /// The actor has stopped, or is stopping and takes no new work. Not run.

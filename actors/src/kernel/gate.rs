@@ -133,3 +133,50 @@ impl Drop for Waiting<'_> {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+/// Run with `RUSTFLAGS="--cfg steadfast_loom" cargo test -p steadfast-actors --lib gate`.
+#[cfg(all(test, steadfast_loom))]
+mod tests {
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicU64, Ordering};
+    use loom::thread;
+
+    use super::Gate;
+
+    #[test]
+    fn no_interleaving_admits_more_than_the_capacity() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(1));
+            let inside = Arc::new(AtomicU64::new(0));
+            let enter = || {
+                let (gate, inside) = (Arc::clone(&gate), Arc::clone(&inside));
+                thread::spawn(move || {
+                    if gate.try_enter().is_some() {
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are inside");
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        gate.leave();
+                    }
+                })
+            };
+            let threads = [enter(), enter()];
+            for thread in threads {
+                thread.join().expect("no assertion failed");
+            }
+            assert_eq!(gate.depth(), 0, "every slot came back");
+            assert!(gate.try_enter().is_some(), "and can be taken again");
+        });
+    }
+
+    #[test]
+    fn no_two_messages_get_the_same_ticket() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(2));
+            let other = Arc::clone(&gate);
+            let thread = thread::spawn(move || other.try_enter());
+            let own = gate.try_enter();
+            let other = thread.join().expect("it ended");
+            assert!(own.is_some() && other.is_some(), "there is room for two");
+            assert_ne!(own, other);
+        });
+    }
+}

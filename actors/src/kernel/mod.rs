@@ -16,7 +16,7 @@ mod timer;
 mod tree;
 mod verdicts;
 
-#[cfg(all(test, not(steadfast_loom)))]
+#[cfg(test)]
 mod tests;
 
 pub use dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};

@@ -36,8 +36,34 @@ struct Inner {
     trace: Option<TraceParent>,
     priority: Priority,
     cancel: CancellationToken,
-    /// Shared by all descendants, so that a child can tell why its root was cancelled.
-    cause: Arc<AtomicU8>,
+    cause: Arc<Cause>,
+}
+
+/// Why a context was given up: by itself, or with the one above it.
+#[derive(Default)]
+struct Cause {
+    code: AtomicU8,
+    above: Option<Arc<Self>>,
+}
+
+impl Cause {
+    fn below(above: &Arc<Self>) -> Self {
+        Self { code: AtomicU8::new(0), above: Some(Arc::clone(above)) }
+    }
+
+    /// The first one stands; whoever looks may have been told already.
+    fn note(&self, cause: Stopped) {
+        let code = cause.encode();
+        let _first_stands =
+            self.code.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    fn get(&self) -> Stopped {
+        match (self.code.load(Ordering::Acquire), &self.above) {
+            (0, Some(above)) => above.get(),
+            (code, _) => Stopped::decode(code),
+        }
+    }
 }
 
 impl RequestContext {
@@ -49,7 +75,7 @@ impl RequestContext {
             trace: None,
             priority: Priority::Normal,
             cancel: CancellationToken::new(),
-            cause: Arc::new(AtomicU8::new(0)),
+            cause: Arc::default(),
         };
         Self { inner: Arc::new(inner), deadline: None }
     }
@@ -129,13 +155,7 @@ impl RequestContext {
 
     /// Gives the request up, for this context and all its children. The first cause stands.
     pub fn cancel(&self, cause: Stopped) {
-        // A second cause loses; whoever looks has been told the first one already.
-        let _first_wins = self.inner.cause.compare_exchange(
-            0,
-            cause.encode(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        self.inner.cause.note(cause);
         self.inner.cancel.cancel();
     }
 
@@ -155,7 +175,7 @@ impl RequestContext {
     pub fn child(&self, within: Duration) -> Self {
         let inner = Inner {
             cancel: self.inner.cancel.child_token(),
-            cause: Arc::clone(&self.inner.cause),
+            cause: Arc::new(Cause::below(&self.inner.cause)),
             id: self.inner.id.clone(),
             ..*self.inner
         };
@@ -169,7 +189,7 @@ impl RequestContext {
     pub fn detached(&self) -> Self {
         let inner = Inner {
             cancel: CancellationToken::new(),
-            cause: Arc::new(AtomicU8::new(0)),
+            cause: Arc::default(),
             id: self.inner.id.clone(),
             ..*self.inner
         };
@@ -207,7 +227,7 @@ impl RequestContext {
     }
 
     fn cause(&self) -> Stopped {
-        Stopped::decode(self.inner.cause.load(Ordering::Acquire))
+        self.inner.cause.get()
     }
 
     fn rebuilt(self, change: impl FnOnce(&mut Inner)) -> Self {
@@ -267,6 +287,11 @@ impl Ambient {
             Self::Deadline(at) => Some(*at),
             Self::Request(context) => context.deadline,
         }
+    }
+
+    /// Whether nobody wants what is done under this any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_cancelled() || self.deadline().is_some_and(|at| at <= Instant::now())
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {

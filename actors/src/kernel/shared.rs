@@ -131,6 +131,8 @@ pub(crate) struct Shared {
     pub(crate) gate: Gate,
     /// Messages that came through a plain `Addr`, past the gate.
     pub(crate) foreign: AtomicU64,
+    /// Messages that passed the gate and found the mailbox closed: never accepted.
+    pub(crate) bounced: AtomicU64,
     pub(crate) outcomes: Outcomes,
     pub(crate) verdicts: Verdicts,
     pub(crate) dead_letters: Arc<DeadLetters>,
@@ -140,6 +142,7 @@ pub(crate) struct Shared {
     pub(crate) task_panics: AtomicU64,
     state: AtomicU8,
     generation: AtomicU32,
+    launched: AtomicBool,
     /// Its policy ended it, not a stop.
     fallen: AtomicBool,
     /// Accepted work was cut at the end of its drain.
@@ -168,6 +171,7 @@ impl Shared {
             kind,
             gate: Gate::new(capacity),
             foreign: AtomicU64::new(0),
+            bounced: AtomicU64::new(0),
             outcomes: Outcomes::default(),
             verdicts: Verdicts::default(),
             dead_letters,
@@ -177,6 +181,7 @@ impl Shared {
             task_panics: AtomicU64::new(0),
             state: AtomicU8::new(ActorState::Starting.encode()),
             generation: AtomicU32::new(0),
+            launched: AtomicBool::new(false),
             fallen: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             rest_until: Mutex::new(None),
@@ -272,6 +277,19 @@ impl Shared {
         self.state.store(ActorState::Stopped.encode(), Ordering::Release);
     }
 
+    pub(crate) fn note_bounced(&self) {
+        self.bounced.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_launched(&self) {
+        self.launched.store(true, Ordering::Release);
+    }
+
+    /// Whether there is a task that can obey a command.
+    pub(crate) fn was_launched(&self) -> bool {
+        self.launched.load(Ordering::Acquire)
+    }
+
     pub(crate) fn note_fallen(&self) {
         self.fallen.store(true, Ordering::Release);
     }
@@ -328,6 +346,13 @@ impl Shared {
         self.commands.lock().push(command);
         self.commanded.store(true, Ordering::Release);
         self.waker.wake();
+    }
+
+    /// Takes nothing new from now on, and has the actor stop when it has finished what it
+    /// accepted, at the latest at `deadline`.
+    pub(crate) fn drain(&self, deadline: Instant) {
+        self.enter(ActorState::Draining);
+        self.command(Command::Drain { deadline });
     }
 
     pub(crate) fn take_commands(&self) -> Vec<Command> {

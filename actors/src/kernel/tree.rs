@@ -232,7 +232,9 @@ impl Tree {
             }
             node
         };
-        drop(removed);
+        if let Some(board) = removed.and_then(|node| node.board) {
+            board.orphan();
+        }
     }
 
     pub(super) fn downgrade(&self) -> WeakTree {
@@ -409,7 +411,8 @@ impl NodeInfo {
             depth: shared.gate.depth(),
             capacity: shared.gate.capacity(),
             rest_ms: u64::try_from(shared.rest_left().as_millis()).unwrap_or(u64::MAX),
-            sent: shared.gate.entered() + count(&shared.foreign),
+            sent: (shared.gate.entered() + count(&shared.foreign))
+                .saturating_sub(count(&shared.bounced)),
             handled: count(&outcomes.handled),
             expired: count(&outcomes.expired),
             abandoned: count(&outcomes.abandoned),

@@ -54,9 +54,30 @@ impl Verdicts {
             drop(self.take(ticket));
         }
     }
+}
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.by_ticket.lock().len()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reason_stands_and_is_given_once() {
+        let verdicts = Verdicts::default();
+        verdicts.record(7, CallError::Stopped);
+        verdicts.record(7, CallError::Overloaded);
+        assert_eq!(verdicts.take(7), Some(CallError::Stopped));
+        assert_eq!(verdicts.take(7), None);
+    }
+
+    #[test]
+    fn reasons_nobody_asks_for_do_not_pile_up() {
+        let verdicts = Verdicts::default();
+        for ticket in 0..=KEPT as u64 {
+            verdicts.record(ticket, CallError::Stopped);
+        }
+        assert_eq!(verdicts.take(0), None, "one past the limit, the oldest goes");
+        assert_eq!(verdicts.take(1), Some(CallError::Stopped), "at the limit, all stay");
+        verdicts.forget(2);
+        assert_eq!(verdicts.take(2), None);
     }
 }

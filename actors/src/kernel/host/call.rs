@@ -165,7 +165,7 @@ where
             });
         }
         let ambient = Ambient::capture();
-        if this.deadline.is_none() && ambient.deadline().is_some_and(|at| at <= Instant::now()) {
+        if ambient.is_over() {
             return Poll::Ready(Err(CallError::Expired));
         }
         let ticket = match this.actor.overflow() {
@@ -180,10 +180,10 @@ where
 
     fn poll_slot(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<u64> {
         let this = self.project();
-        if this.waiting.is_none() {
-            if let Some(ticket) = this.actor.shared().gate.try_enter() {
-                return Poll::Ready(ticket);
-            }
+        if this.waiting.is_none()
+            && let Some(ticket) = this.actor.shared().gate.try_enter()
+        {
+            return Poll::Ready(ticket);
         }
         let actor: &Ref<A> = this.actor;
         let waiting = this.waiting.get_or_insert_with(|| Box::pin(actor.shared().gate.enter()));
@@ -204,7 +204,7 @@ where
             let slot = Slot::taken(Arc::clone(this.actor.shared()));
             Stamp::new(slot, ticket, ambient, progress)
         };
-        if *&this.actor.overflow() == Overflow::DropOldest {
+        if this.actor.overflow() == Overflow::DropOldest {
             let (reply, receiver) = oneshot::channel();
             this.actor.push(ticket, |ticket| {
                 *this.ticket = Some(ticket);
@@ -217,6 +217,7 @@ where
         let Some(ticket) = ticket else { return Err(CallError::Overloaded) };
         let (request, unsent) = stamped(stamp(ticket), || this.actor.addr().send(message));
         if unsent.is_some() {
+            this.actor.shared().note_bounced();
             return Err(CallError::Stopped);
         }
         *this.ticket = Some(ticket);

@@ -353,8 +353,15 @@ where
         self.tasks.clear(why);
     }
 
+    /// Obeys the supervisor: drops all work, and lets no pause that is running rebuild.
+    pub(super) fn suspend_now(&mut self) {
+        self.cut_short(CutShort::Restart);
+        self.ending += 1;
+        self.suspend();
+    }
+
     /// Holds the mailbox until the supervisor asks for a rebuild.
-    pub(super) fn suspend(&mut self) {
+    fn suspend(&mut self) {
         if !self.suspended {
             self.suspended = true;
             self.parts.wait(Suspension);

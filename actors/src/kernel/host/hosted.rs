@@ -120,10 +120,7 @@ where
             Command::Suspend { done } => {
                 match &mut self.phase {
                     Phase::Boot(boot) => boot.suspend(),
-                    Phase::Live(live) => {
-                        live.ctx().cut_short(CutShort::Restart);
-                        live.ctx().suspend();
-                    }
+                    Phase::Live(live) => live.ctx().suspend_now(),
                     Phase::Over => {}
                 }
                 // The supervisor may have given up waiting; the command is obeyed all the same.
@@ -141,7 +138,6 @@ where
     }
 
     fn start_drain(&mut self, deadline: Instant) {
-        self.shared.enter(ActorState::Draining);
         let deadline = Box::pin(tokio::time::sleep_until(deadline));
         self.drain = Some(Drain { deadline, stopping: false });
     }
@@ -338,10 +334,15 @@ where
                 let heard = shared.escalate(reason);
                 if heard {
                     self.suspend();
+                } else {
+                    shared.note_fallen();
                 }
                 return heard;
             }
-            Decision::Stop => return false,
+            Decision::Stop => {
+                shared.note_fallen();
+                return false;
+            }
         };
         self.pause = Some(Box::pin(tokio::time::sleep(pause)));
         true
@@ -389,6 +390,7 @@ where
             self.how = Ending::Failed;
             // It stopped on purpose, so it is whole and may say good-bye.
             let _panicked = panic::catch(|| act.stopped(ctx));
+            ctx.cut_short(CutShort::Restart);
         }
         ready!(self.pause.poll_unpin(cx));
         replace(act, ctx);

@@ -42,9 +42,11 @@ pub(super) fn displace<A: Actor>(oldest: Envelope<A>) {
 
 /// Drops `mailbox`, and with it every message still inside, on behalf of this actor.
 pub(super) fn empty<T>(shared: &Arc<Shared>, mailbox: T) {
-    EMPTYING.set(Some(Arc::clone(shared)));
+    // The thread may be ending; then messages without a slot go uncounted.
+    let set = |of| drop(EMPTYING.try_with(|cell| cell.replace(of)));
+    set(Some(Arc::clone(shared)));
     let dropped = panic::catch(|| drop(mailbox));
-    EMPTYING.set(None);
+    set(None);
     if let Err(caught) = dropped {
         tracing::error!(actor = &*shared.name, panic = %caught.message(), "actor.panic_in_drop");
     }
@@ -97,7 +99,7 @@ impl Stamp {
         ambient: Ambient,
         progress: Option<Arc<Progress>>,
     ) -> Self {
-        let sent_at = (ticket % CLOCKED == 0).then(Instant::now);
+        let sent_at = ticket.is_multiple_of(CLOCKED).then(Instant::now);
         let span = sender_span();
         Self { slot: Some(slot), ticket, ambient, progress, sent_at, span }
     }
@@ -203,13 +205,14 @@ where
         match self.skip() {
             Some(Skip::Abandoned) => {
                 outcomes.abandoned.fetch_add(1, Ordering::Relaxed);
-                self.message = None;
+                self.answer(ctx.shared(), CallError::Expired);
+                self.discard(ctx.shared());
                 return;
             }
             Some(Skip::Expired) => {
                 outcomes.expired.fetch_add(1, Ordering::Relaxed);
                 self.answer(ctx.shared(), CallError::Expired);
-                self.message = None;
+                self.discard(ctx.shared());
                 return;
             }
             None => {}
@@ -229,7 +232,8 @@ where
         A: Actor<Context = Context<A>> + Handler<M>,
     {
         let ambient = self.stamp.ambient.clone();
-        let ticket = self.stamp.slot.as_ref().map(|_| self.stamp.ticket);
+        let asked = self.reply.is_some() && self.stamp.slot.is_some();
+        let ticket = asked.then_some(self.stamp.ticket);
         // The slot moves with the work: a reply future takes it from here.
         ctx.begin_dispatch(Dispatch::new(ticket, self.take_slot_for_reply(), ambient));
         let reply = &mut self.reply;
@@ -240,22 +244,20 @@ where
                 response.handle(ctx, reply.take());
             });
         });
-        let dispatch = ctx.end_dispatch();
         match outcome {
             Ok(()) => {
                 ctx.shared().outcomes.handled.fetch_add(1, Ordering::Relaxed);
             }
             Err(caught) => {
                 ctx.shared().outcomes.panicked.fetch_add(1, Ordering::Relaxed);
-                let verdict = ctx.verdict(&caught);
-                // The slot went into the dispatch; the ticket is what the caller asks with.
                 if let (Some(reply), Some(ticket)) = (&self.reply, ticket) {
-                    record(ctx.shared(), ticket, reply, verdict);
+                    record(ctx.shared(), ticket, reply, ctx.verdict(&caught));
                 }
                 ctx.panicked(&caught, Some(std::any::type_name::<M>()));
             }
         }
-        drop(dispatch);
+        // Its slot goes back here, unless a reply took it along.
+        drop(ctx.end_dispatch());
     }
 
     const fn take_slot_for_reply(&mut self) -> Option<Slot> {
@@ -268,12 +270,23 @@ impl<M: Message> Letter<M> {
     fn bury(&mut self, shared: &Shared) {
         let verdict = shared.bury(Unrun {
             message: std::any::type_name::<M>(),
-            displaced: DISPLACING.get(),
+            displaced: DISPLACING.try_with(Cell::get).unwrap_or(false),
             request_id: self.stamp.ambient.request().map(|context| context.id().clone()),
             waited: self.stamp.sent_at.map(|at| at.elapsed()),
         });
         self.answer(shared, verdict);
-        self.message = None;
+        self.discard(shared);
+    }
+
+    /// Drops the message. Its drop is the user's code, and this runs inside actix.
+    fn discard(&mut self, shared: &Shared) {
+        if let Err(caught) = panic::catch(|| self.message = None) {
+            tracing::error!(
+                actor = &*shared.name,
+                panic = &**caught.message(),
+                "actor.panic_in_drop"
+            );
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::letter::{Stamp, displace, stamped};
 use crate::kernel::error::Refused;
 use crate::kernel::lifecycle::Watch;
 use crate::kernel::request::Ambient;
-use crate::kernel::shared::{ActorState, Command, Shared, Slot};
+use crate::kernel::shared::{ActorState, Shared, Slot};
 use crate::kernel::spec::Overflow;
 use crate::kernel::tree::NodeInfo;
 
@@ -89,7 +89,7 @@ where
         let shared = &self.0.shared;
         shared.admits()?;
         let ambient = Ambient::capture();
-        if ambient.deadline().is_some_and(|at| at <= Instant::now()) {
+        if ambient.is_over() {
             return Err(Refused::Expired);
         }
         if self.0.overflow == Overflow::DropOldest {
@@ -104,7 +104,10 @@ where
         let (_, unsent) = stamped(self.stamp(ticket, ambient), || self.0.addr.do_send(message));
         match unsent {
             None => Ok(()),
-            Some(_closed) => Err(Refused::Stopped),
+            Some(_closed) => {
+                shared.note_bounced();
+                Err(Refused::Stopped)
+            }
         }
     }
 
@@ -160,7 +163,7 @@ where
     /// most for `within`, and drops the rest as dead letters. Returns at once; wait for
     /// [`ActorState::Stopped`] with [`Ref::watch`].
     pub fn stop(&self, within: Duration) {
-        self.0.shared.command(Command::Drain { deadline: Instant::now() + within });
+        self.0.shared.drain(Instant::now() + within);
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

@@ -58,7 +58,13 @@ impl Child {
     /// Starts its task; `false` if that was done before.
     pub(crate) fn launch(&self) -> bool {
         let launch = self.launch.lock().take();
+        let launch = launch.inspect(|_| self.shared.note_launched());
         launch.map(|launch| launch(&self.shared)).is_some()
+    }
+
+    /// Sees to it that it is never started, if it was not yet.
+    fn withhold(&self) {
+        drop(self.launch.lock().take());
     }
 
     /// Waits until it is up, or cannot be for now, or the time is over.
@@ -232,9 +238,21 @@ impl Board {
     /// Takes the children's failures no more and stops them, last to first.
     async fn stop(&self, deadline: Instant) -> Vec<Arc<str>> {
         self.stopping.store(true, Ordering::Release);
-        let children = self.children().iter();
-        let children = children.filter(|child| child.launch.lock().is_none());
-        stop_all(children.map(|child| child.stoppable()).collect(), deadline).await
+        self.children().iter().for_each(Child::withhold);
+        stop_all(self.children().iter().map(Child::stoppable).collect(), deadline).await
+    }
+
+    /// The supervisor is gone for good. Its children go on by themselves; those that
+    /// waited for it stop, because nobody else would ever wake them.
+    pub(crate) fn orphan(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for child in self.children() {
+            child.withhold();
+            if child.shared.state() == ActorState::Suspended {
+                child.shared.note_fallen();
+                child.shared.drain(Instant::now());
+            }
+        }
     }
 }
 
@@ -260,9 +278,14 @@ pub(crate) fn stop_all(
             if let Some(board) = board {
                 unfinished.extend(board.stop(deadline).await);
             }
+            if !shared.was_launched() {
+                shared.close();
+                shared.stopped();
+                continue;
+            }
             let own = deadline.min(Instant::now() + drain);
             let mut life = shared.watch();
-            shared.command(Command::Drain { deadline: own });
+            shared.drain(own);
             let stopped = life.wait_for(|event| event.state == ActorState::Stopped);
             let in_time = timeout_at(own + STOP_GRACE, stopped).await.is_ok();
             if !in_time || shared.was_cut() {

@@ -1,4 +1,16 @@
-//! Claims about the kernel. Time is tokio's paused clock: no test sleeps.
+//! Claims about the kernel. Time is tokio's paused clock: no test sleeps, but for the two
+//! about how long real threads take.
 
+// loom's atomics work only inside its own models.
+#![cfg(not(steadfast_loom))]
+
+mod accounting;
 mod calls;
+mod fairness;
+mod foreign;
+mod groups;
+mod requests;
+mod restarts;
+mod stops;
 mod support;
+mod threads;

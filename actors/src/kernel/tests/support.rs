@@ -40,8 +40,10 @@ impl Journal {
 pub(super) struct Worker {
     pub(super) count: u64,
     journal: Journal,
-    on_start: Arc<dyn Fn(&mut Context<Worker>) + Send + Sync>,
+    on_start: OnStart,
 }
+
+type OnStart = Arc<dyn Fn(&mut Context<Worker>) + Send + Sync>;
 
 impl Actor for Worker {
     type Context = Context<Self>;
@@ -67,7 +69,7 @@ pub(super) fn worker_that(
     on_start: impl Fn(&mut Context<Worker>) + Send + Sync + 'static,
 ) -> Spec<Worker> {
     let journal = journal.clone();
-    let on_start: Arc<dyn Fn(&mut Context<Worker>) + Send + Sync> = Arc::new(on_start);
+    let on_start: OnStart = Arc::new(on_start);
     Spec::new(name, move || Worker {
         count: 0,
         journal: journal.clone(),
@@ -105,8 +107,6 @@ impl Handler<Add> for Worker {
 #[derive(Clone, Copy)]
 pub(super) enum How {
     Sync,
-    ActFuture,
-    Atomic,
     Task,
     Timer,
 }
@@ -127,7 +127,6 @@ impl Handler<Poison> for Worker {
                 ctx.run_later(Duration::from_millis(1), |_, _| panic!("poisoned in a timer"));
                 Reply::ready(())
             }
-            How::ActFuture | How::Atomic => unreachable!("has a message of its own"),
         }
     }
 }
@@ -208,8 +207,10 @@ impl Handler<Who> for Worker {
 
     fn handle(&mut self, _: Who, ctx: &mut Self::Context) -> Self::Result {
         let id = ctx.request().map(|context| context.id().clone());
-        let ambient = RequestContext::current().map(|context| context.id().clone());
-        assert_eq!(id, ambient, "the context's request is the ambient one");
+        if id.is_some() {
+            let ambient = RequestContext::current().map(|context| context.id().clone());
+            assert_eq!(id, ambient, "the context's request is the ambient one");
+        }
         actix::MessageResult((id, ctx.remaining().map(|left| left.as_millis())))
     }
 }
