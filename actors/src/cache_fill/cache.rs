@@ -149,9 +149,9 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     pub fn expire<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
-        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+        Q: Eq + Hash + ?Sized,
     {
-        self.shared().expire(&key.to_owned())
+        self.shared().expire(key)
     }
 
     /// Removes everything, as [`invalidate`](Cache::invalidate) of every key would.

@@ -9,11 +9,12 @@
 
 use std::borrow::Borrow;
 use std::hash::Hash;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::config::Settings;
@@ -40,8 +41,8 @@ pub(super) struct Shared<K: Key, V: Send + Sync + 'static> {
     admission: Mutex<Admission<K, FlightGuard<K, V>>>,
     born: Instant,
     closed: AtomicBool,
-    /// Whether somebody watches over the end of the runtime.
-    pub(super) kept: AtomicBool,
+    /// Where loads run: on the actor's thread, whoever starts them.
+    runtime: OnceLock<Handle>,
 }
 
 /// What a read asks for.
@@ -94,7 +95,7 @@ impl<K: Key, V: Send + Sync + 'static> Shared<K, V> {
             admission: Mutex::new(Admission::new(settings.limits)),
             born: Instant::now(),
             closed: AtomicBool::new(false),
-            kept: AtomicBool::new(false),
+            runtime: OnceLock::new(),
         }
     }
 
@@ -151,9 +152,11 @@ impl<K: Key, V: Send + Sync + 'static> Shared<K, V> {
     /// unlinks under that lock, so whoever finds no load here finds what it stored.
     pub(super) fn begin(self: &Arc<Self>, ask: &Ask<K>) -> Step<K, V> {
         let frame = Frame::current();
+        // Declared first, so that values it holds are dropped after the table is unlocked.
+        let seen;
         let mut table = self.table.lock();
         let generation = self.fence.generation(ask.hash);
-        let seen = self.see(ask.hash, &ask.key);
+        seen = self.see(ask.hash, &ask.key);
         let reason = match seen {
             _ if ask.forced => Reason::Forced,
             Seen::Fresh(hit) => {
@@ -481,7 +484,11 @@ impl<K: Key, V: Send + Sync + 'static> Shared<K, V> {
         self.store.remove(hash, key)
     }
 
-    pub(super) fn expire(&self, key: &K) -> bool {
+    pub(super) fn expire<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let hash = self.store.hash(key);
         self.fence.raise(hash);
         self.store.expire(hash, key, self.now())
@@ -490,6 +497,19 @@ impl<K: Key, V: Send + Sync + 'static> Shared<K, V> {
     pub(super) fn clear(&self) {
         self.fence.raise_all();
         self.store.clear();
+    }
+
+    /// Makes this runtime the one that loads run on; whether it was the first.
+    pub(super) fn settle_here(&self) -> bool {
+        self.runtime.set(Handle::current()).is_ok()
+    }
+
+    /// Runs a task where loads run. Before the actor's first start nothing is admitted,
+    /// so the place is known; a task that has none is dropped.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime.get() {
+            drop(runtime.spawn(task));
+        }
     }
 
     /// Gives up what has waited too long for its turn. The actor's timer calls it.

@@ -6,12 +6,11 @@ use tokio::task::spawn_local;
 use super::*;
 use crate::cache_fill::{Clear, Invalidate, Refresh, StaleReason};
 
+type Change = fn(&Cache<u64, u64>);
+
 /// Changes the source and then the cache by `change` while a load runs that has read
 /// the old version; `refresh` says whether that load is a background one.
-async fn changed_during_load(
-    background: bool,
-    change: fn(&Cache<u64, u64>),
-) -> (Source, Cache<u64, u64>) {
+async fn changed_during_load(background: bool, change: Change) -> (Source, Cache<u64, u64>) {
     let source = Source::new();
     let (_tree, cache) = source.start_with(|builder| builder.stale_while_revalidate(60 * SECOND));
     if background {
@@ -30,7 +29,7 @@ async fn changed_during_load(
 
 #[test]
 fn a_load_that_began_before_a_change_is_never_stored() {
-    let changes: [(&str, fn(&Cache<u64, u64>)); 3] = [
+    let changes: [(&str, Change); 3] = [
         ("invalidate", |cache| {
             cache.invalidate(&1);
         }),
@@ -194,7 +193,9 @@ fn race(cache: Cache<u64, u64>, version: Arc<AtomicU64>) -> std::thread::JoinHan
                     let written = version.fetch_add(1, Ordering::SeqCst) + 1;
                     match fastrand::u8(0..8) {
                         0 => cache.clear(),
-                        _ => assert!(cache.invalidate(&key) || version.load(Ordering::SeqCst) > 0),
+                        _ => {
+                            cache.invalidate(&key);
+                        }
                     }
                     written
                 } else {

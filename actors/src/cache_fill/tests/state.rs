@@ -24,7 +24,9 @@ fn failed() -> End {
 fn started(verdict: Verdict<u32>) -> Permit {
     match verdict {
         Verdict::Start(_, permit) => permit,
-        other => panic!("not started: {other:?}"),
+        other @ (Verdict::Queued { .. } | Verdict::Refused(..)) => {
+            panic!("not started: {other:?}")
+        }
     }
 }
 
