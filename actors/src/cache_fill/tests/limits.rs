@@ -135,6 +135,29 @@ fn loaders_that_wait_for_each_other_are_told_at_once() {
 }
 
 #[test]
+fn a_circle_through_two_caches_is_found_too() {
+    paused(|| async {
+        let (tree, other) = (Tree::new(), Tangle::default());
+        let (there, back) = (Arc::clone(&other), Tangle::default());
+        let home = Arc::clone(&back);
+        let first = move |key: u64, _: FillCtx<u64>| {
+            let next = there.get().expect("set").clone();
+            async move { next.get(&key).await.map(|hit| Loaded::value(*hit)) }
+        };
+        let second = move |key: u64, _: FillCtx<u64>| {
+            let next = home.get().expect("set").clone();
+            async move { next.get(&key).await.map(|hit| Loaded::value(*hit)) }
+        };
+        let one = Cache::builder("one", first).start(&tree).expect("valid settings");
+        let two = Cache::builder("two", second).start(&tree).expect("valid settings");
+        assert!(back.set(one.clone()).is_ok() && other.set(two).is_ok());
+        let began = Instant::now();
+        assert_recursion(&one.get(&1).await);
+        assert!(began.elapsed() < SECOND);
+    });
+}
+
+#[test]
 fn a_chain_of_ever_new_keys_ends() {
     paused(|| async {
         let (_tree, cache) = tangled(|key| vec![key + 1], |builder| builder);
