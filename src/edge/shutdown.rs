@@ -12,7 +12,6 @@
 //!
 //! The delay is for whoever routes traffic here: it needs time to see that readiness is false.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::process::{ExitCode, Termination};
@@ -20,15 +19,18 @@ use std::time::Duration;
 
 use actix_web::dev::Server;
 use steadfast_actors::health::Health;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::backlog::Backlog;
 use super::in_flight::InFlight;
+use super::trigger::ShutdownTrigger;
 
 /// LIMIT: long enough to write the problem documents of requests that were given up.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+/// For farewells to those in the listeners' queues, and for an actor's thread to notice that its
+/// time is over.
+const SLACK: Duration = Duration::from_millis(1_500);
 /// What a process says when it cut work short; 75 is `EX_TEMPFAIL` of `sysexits.h`.
 const EXIT_WORK_CUT: u8 = 75;
 
@@ -56,89 +58,12 @@ impl DrainPlan {
     /// it kills (30 s is the default of Kubernetes).
     #[must_use]
     pub fn longest(&self) -> Duration {
-        self.delay + self.requests + CUT_GRACE + self.actors
+        self.delay + self.requests + CUT_GRACE + self.actors + SLACK
     }
 
     /// What actix may take for its own part; always longer than ours, so that ours decides.
     pub(crate) fn server_timeout(&self) -> u64 {
         (self.requests + CUT_GRACE).as_secs() + 2
-    }
-}
-
-/// Begins a shutdown from code; each further call skips to the next step. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct ShutdownTrigger(watch::Sender<u32>);
-
-impl ShutdownTrigger {
-    /// A trigger nobody has pulled.
-    #[must_use]
-    pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(0))
-    }
-
-    /// Does what SIGTERM does.
-    pub fn pull(&self) {
-        self.0.send_modify(|pulls| *pulls = pulls.saturating_add(1));
-    }
-
-    /// Pulls whenever the process gets SIGTERM or SIGINT, until dropped.
-    ///
-    /// # Errors
-    ///
-    /// The operating system refused the signal handler.
-    pub(crate) fn on_signals(&self) -> io::Result<impl Future<Output = ()> + use<>> {
-        let mut signals = Signals::new()?;
-        let trigger = self.clone();
-        Ok(async move {
-            loop {
-                let signal = signals.next().await;
-                tracing::info!(signal, "shutdown.signal");
-                trigger.pull();
-            }
-        })
-    }
-}
-
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let terminate = signal(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        let (name, came) = tokio::select! {
-            came = self.terminate.recv() => ("SIGTERM", came),
-            came = self.interrupt.recv() => ("SIGINT", came),
-        };
-        if came.is_none() {
-            std::future::pending::<()>().await; // the runtime is going away
-        }
-        name
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) -> &'static str {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        "CTRL-C"
     }
 }
 
@@ -263,8 +188,7 @@ impl Draining {
         let handle = server.handle();
         let mut server = Some(server);
         let mut sequence = Sequence::new(self.plan);
-        let mut pulls = self.trigger.0.subscribe();
-        let mut seen = 0;
+        let mut pulls = self.trigger.pulls();
         let mut cut = 0;
         let mut ended = Ok(());
         // Dropped with this future, so that nothing closes in the background.
@@ -276,10 +200,7 @@ impl Draining {
                     ended = result;
                     Event::ServerEnded
                 }
-                () = another_pull(&mut pulls, seen) => {
-                    seen += 1;
-                    Event::Signal
-                }
+                () = pulls.next() => Event::Signal,
                 () = elapsed(sequence.until()) => Event::Elapsed,
             };
             match sequence.on(event, Instant::now()) {
@@ -325,13 +246,6 @@ async fn until_ended(server: &mut Option<Server>) -> io::Result<()> {
             result
         }
         None => std::future::pending().await,
-    }
-}
-
-async fn another_pull(pulls: &mut watch::Receiver<u32>, seen: u32) {
-    // The trigger outlives this: `Draining` holds it.
-    if pulls.wait_for(|pulls| *pulls > seen).await.is_err() {
-        std::future::pending::<()>().await;
     }
 }
 
@@ -404,7 +318,7 @@ mod tests {
         assert_eq!(sequence.until(), Some(start + Duration::from_secs(20)));
         sequence.on(Event::Elapsed, start + Duration::from_secs(20));
         assert_eq!(sequence.until(), Some(start + Duration::from_secs(21)));
-        assert_eq!(DrainPlan::default().longest(), Duration::from_secs(26));
+        assert_eq!(DrainPlan::default().longest(), Duration::from_millis(27_500));
     }
 
     #[test]

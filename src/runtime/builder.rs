@@ -83,14 +83,15 @@ impl Builder {
     }
 
     /// Adds a group of actors that restart by `strategy`; `fill` adds them and returns their
-    /// handles. They share one actor thread unless a spec says where.
+    /// handles. They share the next actor thread unless a spec says where.
     pub fn group<T>(
         &mut self,
         name: impl Into<Arc<str>>,
         strategy: Strategy,
         fill: impl FnOnce(&mut Group) -> T,
     ) -> T {
-        let mut group = Group::new(&self.tree, name, strategy);
+        let placement = self.thread().map_or(Placement::Here, Placement::On);
+        let mut group = Group::placed(&self.tree, name, strategy, placement);
         let handles = fill(&mut group);
         self.actors.add_group(group);
         handles

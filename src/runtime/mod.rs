@@ -141,6 +141,9 @@ impl Steadfast {
     /// finished, actors stopped in order. A second signal skips the delay, a third gives up what
     /// is in flight. Return the result from `main`: it exits with 0 when nothing was cut.
     ///
+    /// Other servers of the process, such as one for operators, are not conducted: spawn them
+    /// with their signals disabled, and they answer until the process ends.
+    ///
     /// # Errors
     ///
     /// The operating system refused a signal handler, or the server failed by itself. The

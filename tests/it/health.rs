@@ -115,7 +115,7 @@ async fn a_group_that_does_not_exist_is_not_found() {
 #[actix_web::test]
 async fn a_wedged_worker_is_named_by_a_probe_on_another_listener() {
     let mut settings = Settings::default();
-    settings.health.wedged_after = Duration::from_millis(400);
+    settings.health.wedged_after = Duration::from_secs(1);
     let steadfast = Steadfast::builder().config(settings).start().unwrap();
     let (release, wedged) = mpsc::channel::<()>();
     let wedged = Arc::new(Mutex::new(wedged));

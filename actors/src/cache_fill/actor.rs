@@ -5,7 +5,6 @@
 //! must survive a restart is kept here.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -37,8 +36,8 @@ impl<K: Key, V: Send + Sync + 'static> Actor for CacheFill<K, V> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(SWEEP, |actor, _| actor.shared.sweep());
-        if !self.shared.kept.swap(true, Ordering::SeqCst) {
-            drop(tokio::spawn(keep(Arc::downgrade(&self.shared))));
+        if self.shared.settle_here() {
+            self.shared.spawn(keep(Arc::downgrade(&self.shared)));
         }
     }
 

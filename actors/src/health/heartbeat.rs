@@ -232,3 +232,43 @@ impl Drop for Pulse {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A watcher that has its turns only when the test says so, and one silent thread.
+    fn silent_thread() -> (Heartbeats, Pulse) {
+        let beats = Heartbeats::start(Duration::from_secs(600)).unwrap();
+        let pulse = beats.pulse("worker").unwrap();
+        // Turns are told apart by the millisecond.
+        std::thread::park_timeout(Duration::from_millis(5));
+        beats.0.watch(Duration::ZERO);
+        (beats, pulse)
+    }
+
+    #[test]
+    fn silence_adds_up_turn_by_turn() {
+        let (beats, _pulse) = silent_thread();
+        for _ in 0..7 {
+            beats.0.watch(Duration::from_secs(75));
+            assert!(beats.liveness().is_ready());
+        }
+        beats.0.watch(Duration::from_secs(75));
+        let report = beats.liveness();
+        assert_eq!(report.status, Status::Down);
+        let reason = report.items[1].reason.as_deref();
+        assert_eq!(reason, Some("its event loop has not turned for 600000 ms"));
+    }
+
+    #[test]
+    fn a_pause_of_the_whole_process_is_not_taken_for_a_wedge() {
+        let (beats, pulse) = silent_thread();
+        beats.0.watch(Duration::from_secs(24 * 3600));
+        assert!(beats.liveness().is_ready(), "one long turn of the watcher is no proof");
+        std::thread::park_timeout(Duration::from_millis(5));
+        pulse.beat();
+        beats.0.watch(Duration::from_secs(75));
+        assert!(beats.liveness().is_ready());
+    }
+}
