@@ -69,7 +69,7 @@ async fn a_wrong_method_is_told_which_are_right() {
         for one in allowed.split(", ") {
             assert!(allow.contains(one), "{method} {path}: allow is {allow:?}");
         }
-        expect_problem(answer, 405, "method.not_allowed").await;
+        expect_problem(answer, 405, "route.method_not_allowed").await;
     }
 }
 

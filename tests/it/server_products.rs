@@ -152,5 +152,5 @@ async fn an_old_row_is_better_than_none_when_the_database_fails() {
     assert_eq!(header(&answer, "x-cache").as_deref(), Some("stale"));
     assert_eq!(answer.text().await.unwrap(), fresh);
     let answer = server.get("/products/6").send().await.unwrap();
-    expect_problem(answer, 502, "cache_fill.loader_failed").await;
+    expect_problem(answer, 503, "cache_fill.loader_failed").await;
 }
