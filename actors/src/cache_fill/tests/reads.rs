@@ -88,6 +88,20 @@ fn a_hit_is_ready_at_once_and_a_miss_is_not() {
 }
 
 #[test]
+fn a_read_can_be_sent_to_any_task_and_outlive_its_handle() {
+    fn assert_sendable<T: Send + 'static>(value: T) -> T {
+        value
+    }
+    paused(|| async {
+        let source = Source::new();
+        let (_tree, cache) = source.start();
+        let read = assert_sendable(cache.get(&1));
+        drop(assert_sendable(cache));
+        assert_served(&tokio::spawn(read).await.expect("no panic"), 1, Served::Loaded);
+    });
+}
+
+#[test]
 fn a_read_looks_into_the_store_again_before_it_loads() {
     paused(|| async {
         let source = Source::new();
