@@ -61,6 +61,7 @@
 
 pub mod config;
 pub mod edge;
+pub mod problem;
 pub mod runtime;
 
 pub use runtime::Steadfast;
