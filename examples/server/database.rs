@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 use serde::Serialize;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
 use crate::options::DatabaseUrl;
 
@@ -79,10 +80,10 @@ impl Database {
     ///
     /// Opening is idempotent: rows that are there already stay as they are, and several
     /// processes may open the same file at the same time.
-    pub(crate) fn open(place: &Place) -> Result<Self, DatabaseError> {
+    pub(crate) async fn open(place: &Place) -> Result<Self, DatabaseError> {
         let mut connection = Connection::open(&place.file)?;
         connection.busy_timeout(BUSY_MAX)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        enable_wal(&connection).await?;
         seed(&mut connection)?;
         let (file, temporary) = (place.file.display(), place.temporary.is_some());
         tracing::info!(%file, temporary, "database opened");
@@ -108,6 +109,26 @@ impl Database {
         };
         Ok(tokio::task::spawn_blocking(read).await??)
     }
+}
+
+/// Lets readers and a writer work side by side.
+///
+/// When processes start together, one may change the mode while the others look; SQLite does not
+/// wait there, whatever its busy timeout is. So we do.
+async fn enable_wal(connection: &Connection) -> Result<(), rusqlite::Error> {
+    let give_up = Instant::now() + BUSY_MAX;
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error) if is_busy(&error) && Instant::now() < give_up => {
+                sleep(Duration::from_millis(5)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 fn seed(connection: &mut Connection) -> Result<(), rusqlite::Error> {

@@ -4,24 +4,28 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, Data, Json, Query, ServiceConfig};
+use actix_web::web::{self, Data, Query, ServiceConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use steadfast::Steadfast;
+use steadfast::edge::{Deadline, Json};
 use steadfast::kernel::Ref;
+use steadfast::problem::Problem;
 
 use crate::connections::Connections;
 use crate::flaky::{Count, Counted, Flaky, Poison};
-use crate::interim::Problem;
 use crate::products::Products;
 use crate::simulator::Switch;
 use crate::slow::{SlowCounts, SlowWork};
 use crate::upstream::UpstreamControl;
 
+/// Longer than any work that may be asked for; a client shortens it with `X-Request-Timeout-Ms`.
+const SLOW_DEADLINE: Duration = Duration::from_secs(90);
+
 pub(crate) fn configure(app: &mut ServiceConfig) {
     app.service(web::resource("/demo/upstream").get(upstream_report).put(upstream_switch))
         .service(web::resource("/demo/panic").get(panic))
-        .service(web::resource("/demo/slow").get(slow))
+        .service(web::resource("/demo/slow").get(slow).wrap(Deadline::after(SLOW_DEADLINE)))
         .service(web::resource("/demo/actors/flaky/count").post(count))
         .service(web::resource("/demo/actors/flaky/poison").post(poison))
         .service(web::resource("/demo/stats").get(stats));
@@ -35,7 +39,7 @@ async fn upstream_switch(
     order: Json<Switch>,
     upstream: Data<UpstreamControl>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(upstream.switch(*order).await?))
+    Ok(Json(upstream.switch(order.into_inner()).await?))
 }
 
 #[expect(clippy::panic, reason = "the defect that this route is there for")]

@@ -1,42 +1,42 @@
-//! What the server's own errors look like to a client.
+//! What the server's own errors are to a client.
 
-use steadfast::breaker::BreakerError;
+use actix_web::http::StatusCode;
 use steadfast::cache_fill::FillError;
+use steadfast::kernel::Code;
+use steadfast::problem::Problem;
 
-use crate::interim::Problem;
 use crate::rates::RatesError;
 use crate::upstream::ControlError;
 
-pub(crate) fn product_problem(error: FillError) -> Problem {
-    if matches!(error, FillError::Absent) {
-        return Problem::plain(404, "product.unknown");
-    }
-    Problem::new(503, &error)
-}
-
-impl From<BreakerError<RatesError>> for Problem {
-    fn from(error: BreakerError<RatesError>) -> Self {
-        match error {
-            BreakerError::Inner(error) => error.into(),
-            rejected => Self::new(503, &rejected),
+/// Why there is no product: it does not exist, or it could not be read.
+pub(crate) fn no_product(error: FillError) -> Problem {
+    match error {
+        FillError::Absent => {
+            Problem::new(Code::new("product.unknown"), StatusCode::NOT_FOUND, "No such product")
         }
+        unreadable => unreadable.into(),
     }
 }
 
 impl From<RatesError> for Problem {
     fn from(error: RatesError) -> Self {
-        let status = match error {
-            RatesError::UnknownCurrency => 404,
-            RatesError::Timeout => 504,
-            RatesError::Throttled { .. } => 503,
-            RatesError::Unreachable(_) | RatesError::Failed(_) | RatesError::InvalidAnswer => 502,
+        let (status, title) = match &error {
+            RatesError::UnknownCurrency => (StatusCode::NOT_FOUND, "No such currency"),
+            RatesError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream took too long"),
+            RatesError::Throttled { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "The upstream asks for patience")
+            }
+            RatesError::Unreachable(_) | RatesError::Failed(_) | RatesError::InvalidAnswer => {
+                (StatusCode::BAD_GATEWAY, "The upstream failed")
+            }
         };
-        Self::new(status, &error)
+        Self::from_fault(error).with_status(status).with_title(title)
     }
 }
 
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
-        Self::new(502, &error)
+        let title = "The upstream has no control route that answers";
+        Self::from_fault(error).with_status(StatusCode::BAD_GATEWAY).with_title(title)
     }
 }

@@ -24,7 +24,6 @@ mod database;
 mod demo;
 mod errors;
 mod flaky;
-mod interim;
 mod options;
 mod products;
 mod rates;

@@ -8,12 +8,15 @@ use std::time::Duration;
 use reqwest::{Client, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use steadfast::breaker::{Breaker, BreakerBuilder, BreakerError, Classify, Outcome};
+use steadfast::edge::Ctx;
 use steadfast::kernel::{Code, Fault};
 
 use crate::options::UpstreamUrl;
 
 /// LIMIT: the upstream answers within milliseconds when it is well.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+/// What the way to the upstream and back may cost of a request's time.
+const NETWORK_RESERVE: Duration = Duration::from_millis(5);
 const CONNECT_MAX: Duration = Duration::from_millis(500);
 /// LIMIT: an answer has about forty bytes.
 const BODY_MAX: usize = 4 * 1024;
@@ -153,18 +156,25 @@ impl Rates {
     /// # Cancel safety
     ///
     /// Dropping it closes the connection it used. Asking again is always safe.
-    pub(crate) async fn get(&self, currency: &Currency) -> Result<Rate, BreakerError<RatesError>> {
-        self.breaker.call(|| self.fetch(currency)).await
+    pub(crate) async fn get(
+        &self,
+        currency: &Currency,
+        request: &Ctx,
+    ) -> Result<Rate, BreakerError<RatesError>> {
+        self.breaker.call(|| self.fetch(currency, request)).await
     }
 
-    async fn fetch(&self, currency: &Currency) -> Result<Rate, RatesError> {
-        let attempt = tokio::time::timeout(ATTEMPT_MAX, self.attempt(currency));
+    async fn fetch(&self, currency: &Currency, request: &Ctx) -> Result<Rate, RatesError> {
+        let attempt = tokio::time::timeout(ATTEMPT_MAX, self.attempt(currency, request));
         attempt.await.unwrap_or(Err(RatesError::Timeout))
     }
 
-    async fn attempt(&self, currency: &Currency) -> Result<Rate, RatesError> {
-        let url = format!("{}/rates/{}", self.base, currency.0);
-        let answer = self.client.get(url).send().await.map_err(RatesError::Unreachable)?;
+    async fn attempt(&self, currency: &Currency, request: &Ctx) -> Result<Rate, RatesError> {
+        let mut call = self.client.get(format!("{}/rates/{}", self.base, currency.0));
+        for (name, value) in request.forward_headers(NETWORK_RESERVE) {
+            call = call.header(name.as_str(), value.as_bytes());
+        }
+        let answer = call.send().await.map_err(RatesError::Unreachable)?;
         match answer.status() {
             StatusCode::OK => read_rate(answer, currency).await,
             StatusCode::NOT_FOUND => Err(RatesError::UnknownCurrency),

@@ -1,11 +1,12 @@
 //! Which path is answered by whom.
 
-use actix_web::web::{self, Data, Json, Path, ServiceConfig};
+use actix_web::web::{self, Data, Path, ServiceConfig};
 use actix_web::{HttpResponse, Responder};
+use steadfast::edge::{Ctx, Json};
+use steadfast::problem::Problem;
 
 use crate::demo;
-use crate::errors::product_problem;
-use crate::interim::Problem;
+use crate::errors::no_product;
 use crate::products::Products;
 use crate::rates::{Currency, Rate, Rates};
 
@@ -17,12 +18,16 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
 }
 
 async fn product(id: Path<u32>, products: Data<Products>) -> Result<impl Responder, Problem> {
-    let product = products.get(*id).await.map_err(product_problem)?;
+    let product = products.get(*id).await.map_err(no_product)?;
     let how = ("x-cache", product.served.as_str());
     Ok(HttpResponse::Ok().insert_header(how).json(&*product.value))
 }
 
-async fn rate(currency: Path<String>, rates: Data<Rates>) -> Result<Json<Rate>, Problem> {
+async fn rate(
+    currency: Path<String>,
+    request: Ctx,
+    rates: Data<Rates>,
+) -> Result<Json<Rate>, Problem> {
     let currency = Currency::parse(&currency)?;
-    Ok(Json(rates.get(&currency).await?))
+    Ok(Json(rates.get(&currency, &request).await?))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::{App, HttpServer};
 use steadfast::Steadfast;
 use steadfast::config::Settings;
-use steadfast::edge::Drained;
+use steadfast::edge::{Drained, Edge};
 
 use crate::database::{Database, Place};
 use crate::options::{Options, UpstreamUrl};
@@ -30,7 +30,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) async fn run(options: Options) -> Result<Drained, Box<dyn Error>> {
     let settings = settings(&options)?;
     let place = Place::find(options.database.as_ref())?;
-    let database = Database::open(&place)?;
+    let database = Database::open(&place).await?;
     let (upstream, _simulator) = upstream(options.upstream.clone())?;
 
     let mut builder = Steadfast::builder().config(settings);
@@ -78,11 +78,13 @@ async fn serve_app(
 ) -> io::Result<Drained> {
     let connections = services.connections.clone();
     let runtime = steadfast.clone();
+    let edge = Edge::new().in_flight(steadfast.in_flight().clone());
     let app = move || {
         App::new()
             .configure(|app| runtime.configure(app))
             .configure(|app| services.configure(app))
             .configure(routes::configure)
+            .wrap(edge.clone())
     };
     let server = HttpServer::new(app).on_connect(move |_, data| {
         data.insert(connections.open());
@@ -95,7 +97,8 @@ async fn serve_app(
 fn serve_admin(listener: TcpListener, steadfast: &Steadfast) -> io::Result<()> {
     let probes = steadfast.probes().with_reasons();
     let serve = move || {
-        let app = move || App::new().configure(|app| probes.configure(app));
+        let edge = Edge::new();
+        let app = move || App::new().configure(|app| probes.configure(app)).wrap(edge.clone());
         let server = HttpServer::new(app).workers(1).disable_signals();
         let served = server
             .listen(listener)
