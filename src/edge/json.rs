@@ -12,11 +12,11 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Deserializer;
+use serde_json::{Deserializer, Value};
 use steadfast_actors::kernel::Code;
 
 use super::normalise::payload;
-use crate::problem::{Problem, from_json};
+use crate::problem::{Problem, from_json, invalid_json};
 
 /// LIMIT: larger documents should be streamed, not held in memory once per request.
 const LIMIT_DEFAULT: usize = 1024 * 1024;
@@ -157,8 +157,12 @@ fn too_large() -> Problem {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut deserializer = Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer)
-        .map_err(|error| from_json(error.inner(), Some(error.path())))?;
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let (inner, path) = (error.inner(), Some(error.path()));
+        // A number in the place of an enum is a syntax error to serde_json, and only to it.
+        let is_json = inner.is_syntax() && serde_json::from_slice::<Value>(bytes).is_ok();
+        if is_json { invalid_json(inner, path) } else { from_json(inner, path) }
+    })?;
     deserializer.end().map_err(|error| from_json(&error, None))?;
     Ok(value)
 }
@@ -185,6 +189,23 @@ mod tests {
         check_type("application", false);
         check_type("", false);
         assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_number_in_the_place_of_an_enum_is_json_all_the_same() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Order {
+            _colour: Colour,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        enum Colour {
+            #[serde(rename = "red")]
+            Red,
+        }
+        let problem = parse::<Order>(br#"{"_colour":7}"#).unwrap_err();
+        assert_eq!(problem.code().as_str(), "json.invalid");
+        assert_eq!(problem.errors()[0].pointer, "/_colour");
+        assert_eq!(parse::<Colour>(b"7 8").unwrap_err().code().as_str(), "json.syntax");
     }
 
     #[test]

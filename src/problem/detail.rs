@@ -23,16 +23,19 @@ pub(crate) fn from_json(error: &serde_json::Error, path: Option<&Path>) -> Probl
         }
     };
     match error.classify() {
-        Category::Data => {
-            let text = readable(&error.to_string());
-            let pointer = path.map(pointer).unwrap_or_default();
-            let kind = kind(&text);
-            let problem = Problem::known(Code::new("json.invalid")).with_detail(text.clone());
-            located(problem.with_error(pointer, kind, text))
-        }
+        Category::Data => located(invalid_json(error, path)),
         Category::Syntax | Category::Eof => located(Problem::known(Code::new("json.syntax"))),
         Category::Io => Problem::known(Code::new("body.unreadable")),
     }
+}
+
+/// The problem of a body that is JSON, but not the JSON that was asked for.
+pub(crate) fn invalid_json(error: &serde_json::Error, path: Option<&Path>) -> Problem {
+    let text = readable(&error.to_string());
+    let pointer = path.map(pointer).unwrap_or_default();
+    let kind = kind(&text);
+    let problem = Problem::known(Code::new("json.invalid")).with_detail(text.clone());
+    problem.with_error(pointer, kind, text)
 }
 
 /// A JSON Pointer (RFC 6901).

@@ -45,7 +45,7 @@ use steadfast_actors::kernel::{CallError, Code, Fault, Refused, RequestContext, 
 
 pub(crate) use codes::for_status;
 pub use codes::{Entry, catalogue, find};
-pub(crate) use detail::{from_json, readable};
+pub(crate) use detail::{from_json, invalid_json, readable};
 pub(crate) use document::{Document, Form};
 
 /// What comes before the code in the `type` member, unless the application names its own place.
