@@ -10,12 +10,11 @@ use crate::upstream::ControlError;
 
 /// Why there is no product: it does not exist, or it could not be read.
 pub(crate) fn no_product(error: FillError) -> Problem {
-    match error {
-        FillError::Absent => {
-            Problem::new(Code::new("product.unknown"), StatusCode::NOT_FOUND, "No such product")
-        }
-        unreadable => unreadable.into(),
+    if matches!(error, FillError::Absent) {
+        let code = Code::new("product.unknown");
+        return Problem::new(code, StatusCode::NOT_FOUND, "No such product");
     }
+    error.into()
 }
 
 impl From<RatesError> for Problem {
