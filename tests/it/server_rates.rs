@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Response;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::problem::{expect_problem, retry_after};
 use crate::support::server::Server;
@@ -175,4 +176,65 @@ async fn the_simulator_of_one_server_serves_another_and_outlives_it() {
     drop(other);
     let report: Value = one.get("/demo/upstream").send().await.unwrap().json().await.unwrap();
     assert_eq!(report["rates"], json!({ "mode": "slow", "calls": 1 }));
+}
+
+/// A server whose upstream is this test: it gives `answer` to the one request it gets, and hands
+/// back that request's head.
+async fn with_upstream(answer: String) -> (Server, tokio::task::JoinHandle<String>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut head).await.unwrap(), 0, "no whole request");
+        }
+        // A client that has seen enough may have left.
+        let _unread = stream.write_all(answer.as_bytes()).await;
+        String::from_utf8(head).unwrap()
+    });
+    let server = Server::start_with(|command| {
+        command.args(["--upstream", &url]);
+    });
+    (server, served)
+}
+
+fn answer_200(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn the_request_id_the_trace_and_the_time_left_travel_upstream() {
+    let (server, upstream) = with_upstream(answer_200(r#"{"currency":"USD","rate":2.5}"#)).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = server.get("/rates/USD").header("x-request-id", "abc-1");
+    let request = request.header("traceparent", trace).header("x-request-timeout-ms", "800");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let head = upstream.await.unwrap();
+    assert!(head.contains("\r\nx-request-id: abc-1\r\n"), "{head}");
+    assert!(head.contains("\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-"), "{head}");
+    let (_, left) = head.split_once("\r\nx-request-timeout-ms: ").unwrap();
+    let left: u64 = left.split_once("\r\n").unwrap().0.parse().unwrap();
+    assert!((1..=795).contains(&left), "{left} ms are left of 800");
+}
+
+async fn check_answer(answer: String, status: u16, code: &str) {
+    let (server, upstream) = with_upstream(answer).await;
+    expect_problem(ask(&server, "USD").await, status, code).await;
+    upstream.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_the_rate_that_was_asked_for_is_invalid() {
+    let other = answer_200(r#"{"currency":"EUR","rate":2.5}"#);
+    check_answer(other, 502, "upstream.invalid_answer").await;
+    let padding = " ".repeat(4 * 1024);
+    let long = answer_200(&format!(r#"{{"currency":"USD","rate":2.5}}{padding}"#));
+    check_answer(long, 502, "upstream.invalid_answer").await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let away = "HTTP/1.1 302 Found\r\nlocation: /rates/EUR\r\ncontent-length: 0\r\n\r\n";
+    check_answer(away.to_owned(), 502, "upstream.failed").await;
 }
