@@ -12,8 +12,8 @@ use crate::rates::{Currency, Rate, Rates};
 
 /// Mounts every route of the application.
 pub(crate) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/products/{id}").get(product))
-        .service(web::resource("/rates/{currency}").get(rate))
+    app.service(web::resource("/products/{id}").get(product).head(product))
+        .service(web::resource("/rates/{currency}").get(rate).head(rate))
         .configure(demo::configure);
 }
 

@@ -154,3 +154,15 @@ async fn an_old_row_is_better_than_none_when_the_database_fails() {
     let answer = server.get("/products/6").send().await.unwrap();
     expect_problem(answer, 503, "cache_fill.loader_failed").await;
 }
+
+#[tokio::test]
+async fn head_answers_as_get_does_without_the_body() {
+    let server = Server::start();
+    for (path, status) in [("/products/1", 200), ("/rates/USD", 200), ("/products/101", 404)] {
+        let get = server.get(path).send().await.unwrap();
+        let head = server.request(reqwest::Method::HEAD, path).send().await.unwrap();
+        assert_eq!((head.status().as_u16(), get.status().as_u16()), (status, status), "{path}");
+        assert_eq!(header(&head, "content-type"), header(&get, "content-type"), "{path}");
+        assert_eq!(head.text().await.unwrap(), "", "{path}");
+    }
+}
