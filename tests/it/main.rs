@@ -7,6 +7,7 @@
     reason = "a test that meets the unexpected should stop there"
 )]
 
+mod edge; // ids, deadlines, panics and error documents, through real servers
 mod health;
 mod runtime;
 mod wire;
