@@ -63,6 +63,7 @@ pub mod config;
 pub mod edge;
 pub mod problem;
 pub mod runtime;
+pub mod telemetry;
 
 pub use runtime::Steadfast;
 #[doc(inline)]

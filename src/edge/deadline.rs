@@ -58,10 +58,6 @@ impl Schedule {
         &self.base
     }
 
-    pub(super) const fn started(&self) -> Instant {
-        self.started
-    }
-
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline.get()
     }

@@ -242,18 +242,17 @@ impl FromRequest for Ctx {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&HeaderName, &[u8])]) -> HeaderMap {
+    fn headers(name: HeaderName, values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append((*name).clone(), HeaderValue::from_bytes(value).unwrap());
+        for value in values {
+            headers.append(name.clone(), HeaderValue::from_bytes(value).unwrap());
         }
         headers
     }
 
     #[track_caller]
     fn check_id(values: &[&[u8]], expected: Option<&str>) {
-        let pairs: Vec<_> = values.iter().map(|value| (&REQUEST_ID, *value)).collect();
-        let found = inbound_id(&headers(&pairs));
+        let found = inbound_id(&headers(REQUEST_ID, values));
         assert_eq!(found.as_ref().map(RequestId::as_str), expected, "for {values:?}");
     }
 
@@ -268,8 +267,7 @@ mod tests {
 
     #[track_caller]
     fn check_timeout(values: &[&[u8]], expected_ms: Option<u64>) {
-        let pairs: Vec<_> = values.iter().map(|value| (&REQUEST_TIMEOUT_MS, *value)).collect();
-        let found = inbound_timeout(&headers(&pairs));
+        let found = inbound_timeout(&headers(REQUEST_TIMEOUT_MS, values));
         assert_eq!(found, expected_ms.map(Duration::from_millis), "for {values:?}");
     }
 

@@ -172,12 +172,12 @@ mod tests {
 
     #[test]
     fn the_instance_is_a_uuid_only_when_the_id_is_one() {
-        let instance = |id: &str| super::instance(&RequestId::parse(id).unwrap());
+        let urn = |id: &str| instance(&RequestId::parse(id).unwrap());
         let uuid = "0190a5b2-7c3d-7e4f-8a9b-0123456789ab";
-        assert_eq!(instance(uuid), format!("urn:uuid:{uuid}"));
-        assert_eq!(instance("order-7"), "urn:request:order-7");
+        assert_eq!(urn(uuid), format!("urn:uuid:{uuid}"));
+        assert_eq!(urn("order-7"), "urn:request:order-7");
         let almost = uuid.replace('b', "g");
-        assert_eq!(instance(&almost), format!("urn:request:{almost}"));
+        assert_eq!(urn(&almost), format!("urn:request:{almost}"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected should stop there, and say why"
 )]
 
+mod edge; // ids, deadlines, panics and error documents, through real servers
 mod health;
 mod runtime;
 mod server_drain; // SIGTERM under load
