@@ -35,40 +35,35 @@ mod slow;
 mod upstream;
 
 use std::error::Error;
-use std::io::{self, IsTerminal};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use steadfast::telemetry::Telemetry;
 
 use crate::options::Options;
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    log_to_stderr();
+    // Lines go to standard error: standard output belongs to the ready line.
+    if let Err(error) = Telemetry::new().install() {
+        return failed(&error);
+    }
     match actix_web::rt::System::new().block_on(serve::run(options)) {
         Ok(drained) => drained.exit_code(),
-        Err(error) => {
-            tracing::error!("the server cannot run: {}", chain(&*error));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&*error),
     }
 }
 
-/// Standard output belongs to the ready line.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_unset| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
-    log.with_ansi(io::stderr().is_terminal()).init();
-}
-
-/// An error and everything that caused it.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+/// Tells an error and everything that caused it. Not through the log, which may be filtered.
+fn failed(error: &dyn Error) -> ExitCode {
+    let mut text = format!("the server cannot run: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    // Where nobody reads standard error, the exit code still tells.
+    let _unread = writeln!(io::stderr(), "{text}");
+    ExitCode::FAILURE
 }
