@@ -222,9 +222,9 @@ impl Line {
             write!(writer, " trace_id={id}")?;
         }
         for (name, value) in &self.fields {
-            match value {
-                Value::String(text) => write!(writer, " {name}={}", Quoted(text))?,
-                other => write!(writer, " {name}={other}")?,
+            match value.as_str() {
+                Some(text) => write!(writer, " {name}={}", Quoted(text))?,
+                None => write!(writer, " {name}={value}")?,
             }
         }
         writeln!(writer)

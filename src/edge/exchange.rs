@@ -109,7 +109,9 @@ impl Exchange {
             Some(_) => Form::wanted(request.headers()),
             None => Form::default(),
         };
-        let live = shared.parts.requests.as_ref().map(|guard| {
+        // Inside of another guard the request has all of it already.
+        let inherits = request.extensions().contains::<Rc<Schedule>>();
+        let live = shared.parts.requests.as_ref().filter(|_| !inherits).map(|guard| {
             let started = Instant::now();
             let schedule = Rc::new(guard.schedule(request, started));
             request.extensions_mut().insert(Rc::clone(&schedule));

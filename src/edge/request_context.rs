@@ -41,7 +41,7 @@ pub enum TrustPolicy {
     /// That of processes on this host. The default.
     #[default]
     Loopback,
-    /// Also that of private networks: 10/8, 172.16/12, 192.168/16, fc00::/7 and link-local.
+    /// Also that of private networks: 10/8, 172.16/12, 192.168/16, `fc00::/7` and link-local.
     Private,
     /// Everybody's.
     Anyone,
@@ -80,6 +80,9 @@ fn is_private(address: IpAddr) -> bool {
 ///   [`Stopped::ClientGone`](steadfast_actors::kernel::Stopped::ClientGone), and the request is
 ///   recorded with status 499.
 /// - One span per request (`http.request`) and one event when it ended (`http.finished`).
+///
+/// The deadline is for the response's head. A body that has begun is not cut off at it, but runs
+/// under it: what it asks of actors expires. Give streams [`Deadline::none`](super::Deadline::none).
 ///
 /// HTTP/2 requests are not dropped when their stream is reset: actix-web does not tell. Their
 /// bound is the deadline.
@@ -242,7 +245,7 @@ impl FromRequest for Ctx {
 mod tests {
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&[u8]]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(name.clone(), HeaderValue::from_bytes(value).unwrap());
@@ -252,7 +255,7 @@ mod tests {
 
     #[track_caller]
     fn check_id(values: &[&[u8]], expected: Option<&str>) {
-        let found = inbound_id(&headers(REQUEST_ID, values));
+        let found = inbound_id(&headers(&REQUEST_ID, values));
         assert_eq!(found.as_ref().map(RequestId::as_str), expected, "for {values:?}");
     }
 
@@ -267,7 +270,7 @@ mod tests {
 
     #[track_caller]
     fn check_timeout(values: &[&[u8]], expected_ms: Option<u64>) {
-        let found = inbound_timeout(&headers(REQUEST_TIMEOUT_MS, values));
+        let found = inbound_timeout(&headers(&REQUEST_TIMEOUT_MS, values));
         assert_eq!(found, expected_ms.map(Duration::from_millis), "for {values:?}");
     }
 

@@ -45,11 +45,8 @@ pub(crate) fn for_status(status: StatusCode) -> &'static Entry {
             && entry.code.as_str().starts_with("http.")
             && !matches!(entry.code.as_str(), "http.client_error" | "http.server_error")
     };
-    CATALOGUE.iter().find(of_status).unwrap_or(if status.is_client_error() {
-        &CLIENT_ERROR
-    } else {
-        &SERVER_ERROR
-    })
+    let generic = if status.is_client_error() { &CLIENT_ERROR } else { &SERVER_ERROR };
+    CATALOGUE.iter().find(of_status).unwrap_or(generic)
 }
 
 const fn entry(

@@ -17,7 +17,7 @@ use actix_http::Request;
 use actix_service::{IntoServiceFactory, ServiceFactory, boxed};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, ServiceResponse};
-use actix_web::http::header;
+use actix_web::http::{Uri, header};
 use actix_web::{App, Error, HttpMessage, HttpRequest, web};
 use futures_util::FutureExt;
 
@@ -48,7 +48,9 @@ impl AllowProbe {
 
     fn tried(&self, request: &HttpRequest) -> Option<String> {
         let record = std::mem::take(&mut *request.extensions_mut());
-        let shown = Request::new();
+        let mut shown = Request::new();
+        // Heads are pooled, and this one still has the path of a request that is gone.
+        *shown.uri_mut() = Uri::from_static("/");
         *shown.extensions_mut() = record;
         // An empty resource has nothing to wait for.
         let answer = actix_service::Service::call(&self.empty, shown).now_or_never()?.ok()?;

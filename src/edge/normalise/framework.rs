@@ -51,7 +51,7 @@ fn json(error: &JsonPayloadError) -> Problem {
         JsonPayloadError::ContentType => known("body.unsupported_type"),
         JsonPayloadError::Deserialize(error) => from_json(error, None),
         JsonPayloadError::Payload(error) => payload(error),
-        _ => known("internal.error"),
+        JsonPayloadError::Serialize(_) | _ => known("internal.error"),
     }
 }
 
@@ -65,7 +65,7 @@ fn form(error: &UrlencodedError) -> Problem {
         }
         UrlencodedError::Encoding | UrlencodedError::Chunked => known("body.encoding"),
         UrlencodedError::Payload(error) => payload(error),
-        _ => known("internal.error"),
+        UrlencodedError::Serialize(_) | _ => known("internal.error"),
     }
 }
 
@@ -77,7 +77,7 @@ pub(in crate::edge) fn payload(error: &PayloadError) -> Problem {
         PayloadError::EncodingCorrupted => known("body.encoding"),
         PayloadError::UnknownLength => known("body.length_required"),
         PayloadError::Io(error) if error.kind() == io::ErrorKind::TimedOut => known("body.timeout"),
-        _ => known("body.unreadable"),
+        PayloadError::Io(_) | _ => known("body.unreadable"),
     }
 }
 

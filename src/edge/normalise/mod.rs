@@ -135,7 +135,10 @@ impl Normalise {
         }
         let problem = framework::problem_of(error);
         let status = error.as_response_error().status_code();
-        log(problem.as_ref().unwrap_or(&of_status(status)), Some(error), ask.id);
+        match &problem {
+            Some(problem) => log(problem, Some(error), ask.id),
+            None => log(&of_status(status), Some(error), ask.id),
+        }
         problem.map(|problem| self.document(&problem, ask))
     }
 

@@ -1,8 +1,8 @@
 //! What is recorded of a request.
 
+use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpResponse, middleware};
-use steadfast::edge::{Edge, Normalise, Recover, RequestGuard};
+use steadfast::edge::{Edge, RequestGuard};
 
 use super::support::{Request, Served};
 
@@ -51,22 +51,37 @@ async fn every_line_of_a_request_carries_its_id() {
 }
 
 #[tokio::test]
+async fn a_guard_inside_a_guard_inherits_the_request() {
+    fn routes(app: &mut ServiceConfig) {
+        let twice = web::scope("/twice").wrap(RequestGuard::new()).wrap(Edge::new());
+        app.service(twice.route("/logs", web::get().to(logs)));
+    }
+    let server = Served::start(routes);
+    let answer = server.ask(Request::get("/twice/logs")).await;
+    let id = answer.header("x-request-id").to_owned();
+    server.record(&id).await;
+    let log = server.log();
+    let records = log.iter().filter(|line| line["message"] == "http.finished");
+    assert_eq!(records.count(), 1);
+    let inside = log.iter().find(|line| line["message"] == "inside").unwrap();
+    assert_eq!(inside["request_id"], id.as_str());
+}
+
+#[tokio::test]
 async fn the_parts_can_be_had_one_by_one() {
     fn routes(app: &mut ServiceConfig) {
-        let panics = || async { panic!("boom") as HttpResponse };
-        let scope = web::scope("/parts")
-            .route("/panic", web::get().to(panics))
-            .wrap(Recover::new())
-            .wrap(Normalise::new())
-            .wrap(RequestGuard::new())
-            .wrap(middleware::DefaultHeaders::new().add(("x-outer", "yes")));
-        let recover = web::scope("/recover").route("", web::get().to(panics)).wrap(Recover::new());
-        app.service(scope).service(recover);
+        app.route("/panic", web::get().to(|| async { panic!("boom") as HttpResponse }))
+            .route("/hang", web::get().to(std::future::pending::<HttpResponse>))
+            .route("/logs", web::post().to(logs));
     }
-    let server = Served::with(Edge::new(), routes);
-    for path in ["/parts/panic", "/recover"] {
-        let mut wire = server.connect().await;
-        wire.ask(Request::get(path)).await.unwrap().expect(500, "internal.panic");
-        assert_eq!(wire.ask(Request::get("/nowhere")).await.unwrap().status, 404, "after {path}");
-    }
+    let server = Served::in_parts(routes);
+    let mut wire = server.connect().await;
+    wire.ask(Request::get("/panic")).await.unwrap().expect(500, "internal.panic");
+    wire.ask(Request::get("/nowhere")).await.unwrap().expect(404, "route.not_found");
+    wire.ask(Request::get("/logs")).await.unwrap().expect(405, "route.method_not_allowed");
+    let late = Request::get("/hang").header("x-request-timeout-ms", "10");
+    let late = wire.ask(late.header("x-request-id", "late")).await.unwrap();
+    assert_eq!((late.status, late.header("x-request-id")), (504, "late"));
+    assert_eq!(server.record("late").await["fields"]["status"], 504);
+    assert_eq!(server.in_flight.count(), 0);
 }

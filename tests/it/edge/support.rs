@@ -10,10 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::Condition;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpServer};
 use serde_json::Value;
-use steadfast::edge::{Edge, InFlight};
+use steadfast::edge::{Edge, InFlight, Normalise, Recover, RequestGuard};
 use steadfast::telemetry::{Format, Telemetry};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,8 +64,18 @@ impl Served {
     }
 
     pub(super) fn with(edge: Edge, routes: fn(&mut ServiceConfig)) -> Self {
+        Self::serve(edge, routes, false)
+    }
+
+    /// The parts of the edge as three middlewares, in the order that `Edge` has them.
+    pub(super) fn in_parts(routes: fn(&mut ServiceConfig)) -> Self {
+        Self::serve(Edge::new(), routes, true)
+    }
+
+    fn serve(edge: Edge, routes: fn(&mut ServiceConfig), in_parts: bool) -> Self {
         let in_flight = InFlight::new();
         let edge = edge.in_flight(in_flight.clone());
+        let guard = RequestGuard::new().in_flight(in_flight.clone());
         let (sink, listener) = (Sink::default(), TcpListener::bind("127.0.0.1:0").unwrap());
         let address = listener.local_addr().unwrap();
         let (started, starting) = mpsc::channel();
@@ -73,7 +84,12 @@ impl Served {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || {
                     log_to(&log);
-                    App::new().configure(routes).wrap(wrapper.clone())
+                    App::new()
+                        .configure(routes)
+                        .wrap(Condition::new(in_parts, Recover::new()))
+                        .wrap(Condition::new(in_parts, Normalise::new()))
+                        .wrap(Condition::new(in_parts, guard.clone()))
+                        .wrap(Condition::new(!in_parts, wrapper.clone()))
                 };
                 let server = HttpServer::new(app).workers(1).disable_signals().shutdown_timeout(1);
                 let server = server.listen(listener).unwrap().run();
@@ -210,7 +226,7 @@ impl Answer {
     #[track_caller]
     pub(super) fn expect_no_leak(&self) {
         let all = format!("{}{}", self.head, String::from_utf8_lossy(&self.body)).to_lowercase();
-        for secret in ["boom", "select", "panicked", ".rs", "::", "u32", "secrettype", "/src/"] {
+        for secret in ["boom", "select", "panicked at", ".rs", "::", "u32", "secrettype", "/src/"] {
             assert!(!all.contains(secret), "{secret:?} leaks in {all}");
         }
     }
