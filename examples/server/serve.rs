@@ -78,15 +78,15 @@ async fn serve_app(
 ) -> io::Result<Drained> {
     let connections = services.connections.clone();
     let runtime = steadfast.clone();
-    let edge = Edge::new().in_flight(steadfast.in_flight().clone());
     let app = move || {
         App::new()
             .configure(|app| runtime.configure(app))
             .configure(|app| services.configure(app))
             .configure(routes::configure)
-            .wrap(edge.clone())
+            .wrap(runtime.edge())
     };
-    let server = HttpServer::new(app).on_connect(move |_, data| {
+    // A client that closes its connection wants no answer any more: its work is dropped.
+    let server = HttpServer::new(app).h1_allow_half_closed(false).on_connect(move |_, data| {
         data.insert(connections.open());
     });
     steadfast.serve(server.listen(listener)?).await

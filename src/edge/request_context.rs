@@ -13,6 +13,7 @@ use std::time::Duration;
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpRequest};
+use serde::{Deserialize, Serialize};
 use steadfast_actors::kernel::{RequestContext, RequestId, TraceParent};
 use tokio::time::Instant;
 
@@ -33,7 +34,8 @@ const DEADLINE_MAX_DEFAULT: Duration = Duration::from_secs(300);
 /// which is the proxy's where there is one.
 ///
 /// The header can only shorten a deadline. Whoever is not trusted with it gets the route's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TrustPolicy {
     /// Nobody's.

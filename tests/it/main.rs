@@ -20,3 +20,5 @@ mod server_rates; // a third party behind a breaker
 mod server_simulator; // each fault of the third party
 mod support; // real servers, problem documents and raw connections
 mod wire;
+// What the repository says about itself.
+mod tidy;

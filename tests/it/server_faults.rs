@@ -141,8 +141,8 @@ async fn work_within_its_deadline_completes() {
     assert_eq!(slow(&server).await, json!({ "started": 1, "completed": 1, "dropped": 0 }));
 }
 
-#[tokio::test]
-async fn work_of_a_client_that_left_stops() {
+/// Starts slow work, lets its client `leave`, and expects the work to be dropped.
+async fn check_leaving(leave: impl FnOnce(Wire)) {
     let server = Server::start();
     let mut wire = Wire::connect(server.address()).await;
     wire.send(crate::support::wire::get("/demo/slow?ms=30000")).await.unwrap();
@@ -151,12 +151,24 @@ async fn work_of_a_client_that_left_stops() {
         (slow["started"] == 1, slow)
     };
     eventually(SOON, started, "the work starts").await;
-    wire.reset();
+    leave(wire);
     let dropped = async || {
         let slow = slow(&server).await;
         (slow["dropped"] == 1, slow)
     };
     eventually(SOON, dropped, "the work stops").await;
+    let recorded = async || (server.log().contains("status=499"), json!(server.log()));
+    eventually(SOON, recorded, "the request is recorded as 499").await;
+}
+
+#[tokio::test]
+async fn work_of_a_client_that_reset_its_connection_stops() {
+    check_leaving(Wire::reset).await;
+}
+
+#[tokio::test]
+async fn work_of_a_client_that_closed_its_connection_stops() {
+    check_leaving(drop).await;
 }
 
 #[tokio::test]
