@@ -74,7 +74,7 @@ impl Schedule {
 
 /// Gives a route, a resource or a scope a deadline of its own, counted from the request's start.
 ///
-/// The innermost one decides. It works below a [`RequestGuard`] or an [`Edge`](super::Edge);
+/// The innermost one decides. It works below a [`RequestGuard`](super::RequestGuard) or an [`Edge`](super::Edge);
 /// without one it does nothing. The server's maximum and a trusted client's wish still hold.
 ///
 /// ```

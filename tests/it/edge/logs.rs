@@ -1,8 +1,18 @@
 //! What is recorded of a request.
 
-use actix_web::HttpResponse;
+use std::sync::{Arc, Mutex};
+
+use actix_web::test::TestRequest;
 use actix_web::web::{self, ServiceConfig};
+use actix_web::{App, HttpResponse};
 use steadfast::edge::{Edge, RequestGuard};
+use steadfast::kernel::{RequestContext, Spec, Tree};
+use steadfast::problem::Problem;
+use tracing::Subscriber;
+use tracing::span::Id;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::support::{Request, Served};
 
@@ -84,4 +94,53 @@ async fn the_parts_can_be_had_one_by_one() {
     assert_eq!((late.status, late.header("x-request-id")), (504, "late"));
     assert_eq!(server.record("late").await["fields"]["status"], 504);
     assert_eq!(server.in_flight.count(), 0);
+}
+
+/// Remembers which span follows from which, by name.
+#[derive(Clone, Default)]
+struct Links(Arc<Mutex<Vec<(String, String)>>>);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Links {
+    fn on_follows_from(&self, span: &Id, follows: &Id, cx: Context<'_, S>) {
+        let name = |id: &Id| cx.span(id).map_or("gone", |span| span.name()).to_owned();
+        self.0.lock().unwrap().push((name(span), name(follows)));
+    }
+}
+
+struct Echo;
+
+impl actix::Actor for Echo {
+    type Context = steadfast::kernel::Context<Self>;
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "String")]
+struct WhoAsks;
+
+impl actix::Handler<WhoAsks> for Echo {
+    type Result = String;
+
+    fn handle(&mut self, _: WhoAsks, _: &mut Self::Context) -> String {
+        RequestContext::current().map_or_else(String::new, |context| context.id().to_string())
+    }
+}
+
+#[actix_web::test]
+async fn a_message_carries_the_request_and_its_span_follows_from_the_requests() {
+    let links = Links::default();
+    let subscriber = tracing_subscriber::registry().with(links.clone());
+    let _default = tracing::subscriber::set_default(subscriber);
+    let tree = Tree::new();
+    let echo = tree.start(Spec::new("echo", || Echo));
+    let ask = move || {
+        let echo = echo.clone();
+        async move { echo.call(WhoAsks).await.map_err(Problem::from) }
+    };
+    let app = App::new().route("/", web::get().to(ask)).wrap(Edge::new());
+    let app = actix_web::test::init_service(app).await;
+    let request = TestRequest::get().uri("/").insert_header(("x-request-id", "asks-7"));
+    let answer = actix_web::test::call_service(&app, request.to_request()).await;
+    assert_eq!(actix_web::test::read_body(answer).await, "asks-7");
+    let links = links.0.lock().unwrap().clone();
+    assert_eq!(links, [("message".to_owned(), "http.request".to_owned())]);
 }
