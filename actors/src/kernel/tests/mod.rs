@@ -6,6 +6,7 @@
 
 mod accounting;
 mod calls;
+mod endings;
 mod fairness;
 mod foreign;
 mod groups;
@@ -14,3 +15,4 @@ mod restarts;
 mod stops;
 mod support;
 mod threads;
+mod upheavals;
