@@ -4,6 +4,7 @@
 //! the reason: the actor stopped, rests, or its thread died. Nothing on the hot path
 //! pays for it.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -53,6 +54,10 @@ fn as_text<S: serde::Serializer>(id: &Option<RequestId>, out: S) -> Result<S::Ok
     }
 }
 
+thread_local! {
+    static IN_HOOK: Cell<bool> = const { Cell::new(false) };
+}
+
 type Hook = Arc<dyn Fn(&DeadLetter) + Send + Sync>;
 
 /// The last dead letters of a tree, their number, and a hook for each.
@@ -88,7 +93,7 @@ impl DeadLetters {
 
     /// Calls `hook` for each from now on. It runs wherever the message is dropped, often
     /// on an actor's thread: it must be quick and must not block. A panic in it is
-    /// caught and ignored.
+    /// caught and ignored. It is not called for dead letters that it causes itself.
     pub fn on_each(&self, hook: impl Fn(&DeadLetter) + Send + Sync + 'static) {
         *self.hook.write() = Some(Arc::new(hook));
     }
@@ -103,9 +108,14 @@ impl DeadLetters {
             "actor.dead_letter"
         );
         let hook = self.hook.read().clone();
-        if let Some(hook) = hook {
+        // A hook that sends may make dead letters of its own: those are counted and kept, but
+        // it is not called for them, or it would never return.
+        if let Some(hook) = hook
+            && let Ok(false) = IN_HOOK.try_with(|inside| inside.replace(true))
+        {
             // A user's hook must not take down the actor whose mailbox is being emptied.
             let _panicked = super::panic::catch(|| hook(&letter));
+            let _ending = IN_HOOK.try_with(|inside| inside.set(false));
         }
         let mut recent = self.recent.lock();
         if recent.len() == Self::KEPT {

@@ -15,13 +15,15 @@ use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 #[derive(Debug)]
 pub(crate) struct Gate {
     entered: CachePadded<AtomicU64>,
     left: CachePadded<AtomicU64>,
     waiting: AtomicUsize,
+    /// Only the first in line waits for a slot; the others wait, in order, to be the first.
+    line: Mutex<()>,
     freed: Notify,
     capacity: u64,
 }
@@ -32,6 +34,7 @@ impl Gate {
             entered: CachePadded::new(AtomicU64::new(0)),
             left: CachePadded::new(AtomicU64::new(0)),
             waiting: AtomicUsize::new(0),
+            line: Mutex::new(()),
             freed: Notify::new(),
             capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
         }
@@ -69,13 +72,19 @@ impl Gate {
         self.entered.fetch_add(1, Ordering::AcqRel)
     }
 
-    /// Takes a slot, waiting in line for one.
+    /// Takes a slot unless others wait for one.
+    pub(crate) fn try_enter_behind(&self) -> Option<u64> {
+        if self.waiting.load(Ordering::SeqCst) > 0 { None } else { self.try_enter() }
+    }
+
+    /// Takes a slot, waiting in line for one: first come, first served.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future takes nothing; a wake-up meant for it goes to the next in line.
     pub(crate) async fn enter(&self) -> u64 {
         let _waiting = Waiting::announce(&self.waiting);
+        let _first = self.line.lock().await;
         loop {
             let notified = self.freed.notified();
             tokio::pin!(notified);

@@ -47,17 +47,22 @@ impl Lifecycle {
 /// It never lags: a slow watcher misses states in between, never the last one, and the
 /// generation tells how many incarnations it missed.
 #[derive(Debug)]
-pub struct Watch(watch::Receiver<LifecycleEvent>);
+pub struct Watch {
+    receiver: watch::Receiver<LifecycleEvent>,
+    /// The stop was seen: nothing follows it.
+    over: bool,
+}
 
 impl Watch {
-    pub(crate) const fn new(receiver: watch::Receiver<LifecycleEvent>) -> Self {
-        Self(receiver)
+    pub(crate) fn new(receiver: watch::Receiver<LifecycleEvent>) -> Self {
+        let over = receiver.borrow().state == ActorState::Stopped;
+        Self { receiver, over }
     }
 
     /// Where the actor is now.
     #[must_use]
     pub fn now(&self) -> LifecycleEvent {
-        self.0.borrow().clone()
+        self.receiver.borrow().clone()
     }
 
     /// Waits for a change; `None` once the actor has stopped and its stop was seen.
@@ -66,12 +71,13 @@ impl Watch {
     ///
     /// Cancel safe: a change that was not returned is returned by the next call.
     pub async fn changed(&mut self) -> Option<LifecycleEvent> {
-        let seen = self.0.borrow().state;
-        if seen == ActorState::Stopped && !self.0.has_changed().unwrap_or(false) {
+        if self.over {
             return None;
         }
-        self.0.changed().await.ok()?;
-        Some(self.0.borrow_and_update().clone())
+        self.receiver.changed().await.ok()?;
+        let event = self.receiver.borrow_and_update().clone();
+        self.over = event.state == ActorState::Stopped;
+        Some(event)
     }
 
     /// Waits until the actor is in `state`, or `None` once it never will be.
@@ -82,7 +88,8 @@ impl Watch {
     pub async fn reached(&mut self, state: ActorState) -> Option<LifecycleEvent> {
         let arrived =
             |event: &LifecycleEvent| event.state == state || event.state == ActorState::Stopped;
-        let event = self.0.wait_for(arrived).await.ok()?.clone();
+        let event = self.receiver.wait_for(arrived).await.ok()?.clone();
+        self.over = event.state == ActorState::Stopped;
         (event.state == state).then_some(event)
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::fault::{Code, Fault};
+use super::timer::in_time;
 
 tokio::task_local! {
     static CURRENT: Ambient;
@@ -180,7 +181,7 @@ impl RequestContext {
             ..*self.inner
         };
         let child = Self { inner: Arc::new(inner), deadline: self.deadline };
-        child.with_deadline(Instant::now() + within)
+        child.with_deadline(in_time(within))
     }
 
     /// The same id, trace and priority without deadline or cancellation: for work

@@ -76,6 +76,9 @@ impl Backoff {
     /// The pause before try `attempt`, counted from 0; `chance` is in `0.0..=1.0`.
     #[must_use]
     pub fn pause(&self, attempt: u32, chance: f64) -> Duration {
+        if self.min.is_zero() {
+            return Duration::ZERO;
+        }
         let growth = self.factor.max(1.0).powi(i32::try_from(attempt).unwrap_or(i32::MAX));
         let ceiling = (self.min.as_secs_f64() * growth).min(self.max.as_secs_f64());
         Duration::try_from_secs_f64(ceiling * chance.clamp(0.0, 1.0)).unwrap_or(self.max)

@@ -4,8 +4,8 @@
 //! so nothing depends on its mailbox being served.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -18,6 +18,7 @@ use super::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use super::error::{CallError, Refused};
 use super::gate::Gate;
 use super::request::RequestId;
+use super::timer::in_time;
 use super::verdicts::Verdicts;
 
 /// Where an actor is in its life.
@@ -86,10 +87,12 @@ pub struct LifecycleEvent {
 pub(crate) enum Command {
     /// Drop all work in flight, keep the queue, and wait for `Rebuild`.
     Suspend { done: oneshot::Sender<()> },
-    /// Build a new incarnation now; `done` when it has started, or failed to.
+    /// Build a new incarnation now; `done` when that has begun.
     Rebuild { done: oneshot::Sender<()> },
     /// Take nothing new, finish what was accepted until `deadline`, then stop.
     Drain { deadline: Instant },
+    /// The supervisor is gone: stop if you wait for it.
+    Abandon,
 }
 
 /// What a child tells its supervisor, and how.
@@ -109,6 +112,7 @@ pub(crate) trait Parent: Send + Sync {
 }
 
 /// The supervisor above a node and the node's place under it.
+#[derive(Clone)]
 pub(crate) struct Seat {
     pub(crate) parent: Arc<dyn Parent>,
     pub(crate) index: usize,
@@ -136,7 +140,7 @@ pub(crate) struct Shared {
     pub(crate) outcomes: Outcomes,
     pub(crate) verdicts: Verdicts,
     pub(crate) dead_letters: Arc<DeadLetters>,
-    pub(crate) seat: OnceLock<Seat>,
+    seat: Mutex<Option<Seat>>,
     pub(crate) failures: AtomicU64,
     pub(crate) restarts: AtomicU64,
     pub(crate) task_panics: AtomicU64,
@@ -175,7 +179,7 @@ impl Shared {
             outcomes: Outcomes::default(),
             verdicts: Verdicts::default(),
             dead_letters,
-            seat: OnceLock::new(),
+            seat: Mutex::new(None),
             failures: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             task_panics: AtomicU64::new(0),
@@ -205,8 +209,11 @@ impl Shared {
         self.last_failure.lock().clone()
     }
 
-    /// Time left of a quarantine.
+    /// Time left of a quarantine; zero outside of one.
     pub(crate) fn rest_left(&self) -> Duration {
+        if self.state() != ActorState::Quarantined {
+            return Duration::ZERO;
+        }
         let until = *self.rest_until.lock();
         until.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()))
     }
@@ -229,7 +236,7 @@ impl Shared {
                 | ActorState::Quarantined => false,
             };
             if !stays {
-                self.state.store(state.encode(), Ordering::Release);
+                self.state.store(state.encode(), Ordering::SeqCst);
             }
             event.state = self.state();
             event.generation = self.generation();
@@ -238,7 +245,7 @@ impl Shared {
     }
 
     pub(crate) fn rest(&self, cooldown: Duration) {
-        *self.rest_until.lock() = Some(Instant::now() + cooldown);
+        *self.rest_until.lock() = Some(in_time(cooldown));
         self.enter(ActorState::Quarantined);
     }
 
@@ -265,16 +272,42 @@ impl Shared {
         }
     }
 
+    /// Puts the actor under its supervisor; the first seat stands.
+    pub(crate) fn sit(&self, seat: Seat) {
+        self.seat.lock().get_or_insert(seat);
+    }
+
+    /// The supervisor's number in the tree, until the actor has stopped.
+    pub(crate) fn parent(&self) -> Option<u64> {
+        self.seat()?.parent.node()
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        self.seat.lock().clone()
+    }
+
+    /// Leaves the rebuild to the group, if the group wants it. An actor that drains is on
+    /// its way out: it takes nobody along.
+    pub(crate) fn asks_its_group(&self, after: Duration) -> bool {
+        self.state() != ActorState::Draining
+            && self.seat().is_some_and(|seat| seat.parent.child_failed(seat.index, after))
+    }
+
     /// Asks the group to fail with this actor; whether anyone will act on it.
     pub(crate) fn escalate(&self, reason: &Arc<str>) -> bool {
-        let seat = self.seat.get();
-        seat.is_some_and(|seat| seat.parent.child_escalated(seat.index, Arc::clone(reason)))
+        let ask = |seat: Seat| seat.parent.child_escalated(seat.index, Arc::clone(reason));
+        self.state() != ActorState::Draining && self.seat().is_some_and(ask)
     }
 
     /// Takes nothing more, without telling anyone yet: what is inside is still being
     /// accounted for.
     pub(crate) fn close(&self) {
-        self.state.store(ActorState::Stopped.encode(), Ordering::Release);
+        // ORDER: under the same lock as `enter`, which looks before it writes and must not
+        // take an actor that is over for one that drains.
+        self.lifecycle.send_if_modified(|_| {
+            self.state.store(ActorState::Stopped.encode(), Ordering::SeqCst);
+            false
+        });
     }
 
     pub(crate) fn note_bounced(&self) {
@@ -310,7 +343,9 @@ impl Shared {
     pub(crate) fn stopped(&self) {
         self.enter(ActorState::Stopped);
         self.gate.wake_waiting();
-        if let Some(seat) = self.seat.get() {
+        // A supervisor holds its children, and they it: the circle ends here.
+        let seat = self.seat.lock().take();
+        if let Some(seat) = seat {
             seat.parent.child_stopped(seat.index);
         }
     }
@@ -369,7 +404,9 @@ impl Shared {
     /// Gives one slot back, and wakes an actor that waits for its last one to stop.
     pub(crate) fn leave(&self) {
         self.gate.leave();
-        if self.state() == ActorState::Draining {
+        // ORDER: SeqCst pairs with `enter`: either this sees the drain, or the drain sees the
+        // slot free.
+        if self.state.load(Ordering::SeqCst) == ActorState::Draining.encode() {
             self.waker.wake();
         }
     }

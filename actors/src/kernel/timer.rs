@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::runtime::{Handle, Id};
@@ -15,6 +16,15 @@ use tokio::time::{Instant, Sleep};
 
 /// LIMIT: timers kept per thread; more in flight than this fall back to new ones.
 const KEPT: usize = 128;
+
+/// What stands for "for ever" where the clock cannot reach.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// The moment `after` from now; a caller may well say `Duration::MAX`.
+pub(crate) fn in_time(after: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(after).unwrap_or_else(|| now + FOR_EVER)
+}
 
 thread_local! {
     static KEPT_TIMERS: RefCell<Vec<Timer>> = const { RefCell::new(Vec::new()) };

@@ -10,13 +10,13 @@ use std::time::Duration;
 use actix::Actor;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::dead_letters::DeadLetters;
-use super::host::{Context, Host, Ref, mailbox};
+use super::host::{Context, Host, Ref, Unhosted, mailbox};
 use super::shared::{ActorState, Parent, Seat, Shared};
 use super::spec::{Placement, Spec};
 use super::supervisor::{Board, Child, stop_all};
+use super::timer::in_time;
 
 /// The supervision tree: starts actors, finds them by name, shows them, stops them.
 ///
@@ -33,6 +33,9 @@ struct Inner {
     on_escalation: RwLock<Option<EscalationHook>>,
     root: Arc<Root>,
 }
+
+/// Actors of one name are numbered one by one below this.
+const SMALL_NUMBERS: u64 = 16;
 
 type EscalationHook = Arc<dyn Fn(&str, &str) + Send + Sync>;
 
@@ -153,13 +156,15 @@ impl Tree {
     /// Not cancel safe: dropped half-way, the actors not reached yet keep running. Call
     /// it again to go on.
     pub async fn stop(&self, within: Duration) -> StopReport {
-        let deadline = Instant::now() + within;
+        let deadline = in_time(within);
         let roots = {
             let nodes = self.0.nodes.lock();
             let roots = nodes.by_id.values().filter(|node| node.parent.is_none());
             roots.map(|node| (Arc::clone(&node.shared), node.board.clone(), node.drain)).collect()
         };
-        StopReport { unfinished: stop_all(roots, deadline).await }
+        let unfinished = stop_all(roots, deadline).await;
+        self.forget_the_unseated();
+        StopReport { unfinished }
     }
 
     pub(super) fn prepare<A>(
@@ -188,34 +193,42 @@ impl Tree {
                 board: board.clone(),
             },
         );
-        let host = Host {
+        let host = Host::new(Unhosted {
             myself: reference.clone(),
             receiver,
             factory: spec.factory,
             policy: spec.policy,
             budget: spec.budget,
-        };
-        let child = Child::new(shared, board, spec.drain, spec.start_within, move |shared| {
+        });
+        let child = Child::new(shared, board, spec.drain, spec.start_within, move || {
             match spec.placement {
                 Placement::Here => host.run(),
-                Placement::On(arbiter) => {
-                    if !arbiter.spawn_fn(move || host.run()) {
-                        shared.close();
-                        shared.stopped();
-                    }
-                }
+                // Where the thread is gone, the host ends the actor as it is dropped.
+                Placement::On(arbiter) => drop(arbiter.spawn_fn(move || host.run())),
             }
         });
         (reference, child)
     }
 
+    /// Groups that were declared and never started have nobody who would take them out.
+    fn forget_the_unseated(&self) {
+        let over = |node: &Node| node.shared.state() == ActorState::Stopped;
+        let over: Vec<_> = {
+            let nodes = self.0.nodes.lock();
+            nodes.by_id.iter().filter(|(_, node)| over(node)).map(|(&id, _)| id).collect()
+        };
+        over.into_iter().for_each(|id| self.remove(id));
+    }
+
     fn free_name(&self, wanted: &Arc<str>, id: u64) -> Arc<str> {
         let mut nodes = self.0.nodes.lock();
         let mut name = Arc::clone(wanted);
-        let mut number = 2_u32;
+        // Small numbers for the few, and then the id: a search through thousands of actors
+        // of one name would make each start slower than the one before.
+        let mut numbers = (2..SMALL_NUMBERS).chain(id.max(SMALL_NUMBERS)..);
         while nodes.by_name.contains_key(&name) {
+            let Some(number) = numbers.next() else { break };
             name = Arc::from(format!("{wanted}-{number}"));
-            number += 1;
         }
         nodes.by_name.insert(Arc::clone(&name), id);
         name
@@ -229,6 +242,7 @@ impl Tree {
             if let Some(node) = &node {
                 nodes.by_name.remove(&node.shared.name);
                 nodes.keep_fallen(node);
+                nodes.orphan(id, node);
             }
             node
         };
@@ -243,6 +257,15 @@ impl Tree {
 }
 
 impl Nodes {
+    /// Puts the children of a supervisor that is gone directly under the tree, which stops
+    /// them in the end.
+    fn orphan(&mut self, id: u64, supervisor: &Node) {
+        if supervisor.board.is_some() {
+            let children = self.by_id.values_mut().filter(|node| node.parent == Some(id));
+            children.for_each(|child| child.parent = None);
+        }
+    }
+
     fn keep_fallen(&mut self, node: &Node) {
         if !node.shared.has_fallen() {
             return;
@@ -391,7 +414,7 @@ pub struct NodeInfo {
 
 impl NodeInfo {
     pub(super) fn of(shared: &Shared) -> Self {
-        Self::with_parent(shared, shared.seat.get().and_then(|seat| seat.parent.node()))
+        Self::with_parent(shared, shared.parent())
     }
 
     fn with_parent(shared: &Shared, parent: Option<u64>) -> Self {

@@ -15,32 +15,61 @@ use super::error::CallError;
 pub(crate) struct Verdicts {
     /// Lets a caller that leaves early skip the lock: almost always zero.
     count: AtomicUsize,
-    by_ticket: Mutex<BTreeMap<u64, CallError>>,
+    reasons: Mutex<Reasons>,
 }
 
-/// LIMIT: reasons kept. Some are left for callers that had gone already, where that
-/// could not be seen; the oldest go first. A caller that finds none is told that its
-/// message may have run, which is the safe side.
+#[derive(Debug, Default)]
+struct Reasons {
+    /// For callers that were there when it was left: as many as there are callers.
+    awaited: BTreeMap<u64, CallError>,
+    /// For callers that may have gone before. LIMIT: [`KEPT`], the oldest go first.
+    unsure: BTreeMap<u64, CallError>,
+}
+
+/// LIMIT: reasons kept that perhaps nobody asks for. A caller that finds none is told that
+/// its message may have run, which is the safe side.
 const KEPT: usize = 4096;
+
+impl Reasons {
+    fn len(&self) -> usize {
+        self.awaited.len() + self.unsure.len()
+    }
+
+    fn has(&self, ticket: u64) -> bool {
+        self.awaited.contains_key(&ticket) || self.unsure.contains_key(&ticket)
+    }
+}
 
 impl Verdicts {
     /// Leaves the reason for the caller of `ticket`. The caller must still be there:
     /// see [`Verdicts::forget`] for one that left meanwhile.
     pub(crate) fn record(&self, ticket: u64, verdict: CallError) {
-        let mut by_ticket = self.by_ticket.lock();
+        let mut reasons = self.reasons.lock();
         // The first reason is the true one: a drop after a panic must not hide the panic.
-        by_ticket.entry(ticket).or_insert(verdict);
-        if by_ticket.len() > KEPT {
-            by_ticket.pop_first();
+        if !reasons.has(ticket) {
+            reasons.awaited.insert(ticket, verdict);
         }
-        self.count.store(by_ticket.len(), Ordering::SeqCst);
+        self.count.store(reasons.len(), Ordering::SeqCst);
+    }
+
+    /// Leaves the reason where it cannot be seen whether the caller of `ticket` still waits.
+    pub(crate) fn record_unsure(&self, ticket: u64, verdict: CallError) {
+        let mut reasons = self.reasons.lock();
+        if !reasons.has(ticket) {
+            reasons.unsure.insert(ticket, verdict);
+        }
+        if reasons.unsure.len() > KEPT {
+            reasons.unsure.pop_first();
+        }
+        self.count.store(reasons.len(), Ordering::SeqCst);
     }
 
     /// The reason left for `ticket`, once.
     pub(crate) fn take(&self, ticket: u64) -> Option<CallError> {
-        let mut by_ticket = self.by_ticket.lock();
-        let verdict = by_ticket.remove(&ticket);
-        self.count.store(by_ticket.len(), Ordering::SeqCst);
+        let mut reasons = self.reasons.lock();
+        let unsure = reasons.unsure.remove(&ticket);
+        let verdict = reasons.awaited.remove(&ticket).or(unsure);
+        self.count.store(reasons.len(), Ordering::SeqCst);
         verdict
     }
 
@@ -72,11 +101,14 @@ mod tests {
     #[test]
     fn reasons_nobody_asks_for_do_not_pile_up() {
         let verdicts = Verdicts::default();
+        verdicts.record(KEPT as u64 + 1, CallError::Stopped);
         for ticket in 0..=KEPT as u64 {
-            verdicts.record(ticket, CallError::Stopped);
+            verdicts.record_unsure(ticket, CallError::Stopped);
         }
         assert_eq!(verdicts.take(0), None, "one past the limit, the oldest goes");
         assert_eq!(verdicts.take(1), Some(CallError::Stopped), "at the limit, all stay");
+        let awaited = verdicts.take(KEPT as u64 + 1);
+        assert_eq!(awaited, Some(CallError::Stopped), "what is awaited is not counted");
         verdicts.forget(2);
         assert_eq!(verdicts.take(2), None);
     }

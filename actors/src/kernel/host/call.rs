@@ -20,7 +20,7 @@ use crate::kernel::error::{CallError, CutShort};
 use crate::kernel::request::Ambient;
 use crate::kernel::shared::Slot;
 use crate::kernel::spec::Overflow;
-use crate::kernel::timer::DeadlineTimer;
+use crate::kernel::timer::{DeadlineTimer, in_time};
 
 pin_project! {
     /// The answer to a [`Ref::call`], once it is there.
@@ -113,6 +113,10 @@ where
     ///
     /// The call then ends as [`CallError::Expired`] if the handler never began, and as
     /// [`CallError::Cancelled`] if it had.
+    ///
+    /// # Panics
+    ///
+    /// When it has to wait outside of a tokio runtime with a clock.
     pub fn deadline(self, within: Duration) -> Self {
         // Fields cannot be moved out of a type with a drop, hence the rebinding.
         let mut this = self;
@@ -134,7 +138,7 @@ where
             match self.as_mut().send(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => {
-                    *self.as_mut().project().message = None;
+                    self.leave_line();
                     return Poll::Ready(Err(error));
                 }
                 Poll::Pending => return self.poll_deadline(cx),
@@ -158,11 +162,8 @@ where
         let this = self.as_mut().project();
         this.actor.shared().admits()?;
         if let Some(within) = this.within.take() {
-            *this.deadline = Some(Deadline {
-                at: Instant::now() + within,
-                progress: Arc::default(),
-                timer: None,
-            });
+            *this.deadline =
+                Some(Deadline { at: in_time(within), progress: Arc::default(), timer: None });
         }
         let ambient = Ambient::capture();
         if ambient.is_over() {
@@ -181,7 +182,7 @@ where
     fn poll_slot(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<u64> {
         let this = self.project();
         if this.waiting.is_none()
-            && let Some(ticket) = this.actor.shared().gate.try_enter()
+            && let Some(ticket) = this.actor.shared().gate.try_enter_behind()
         {
             return Poll::Ready(ticket);
         }
@@ -210,7 +211,7 @@ where
                 *this.ticket = Some(ticket);
                 let pack = || <Context<A> as ToEnvelope<A, M>>::pack(message, Some(reply));
                 stamped(stamp(ticket), pack).0
-            });
+            })?;
             this.answer.set(Answer::OnRing { receiver });
             return Ok(());
         }
@@ -245,19 +246,28 @@ where
 
     /// Ends the call once its own deadline has passed.
     fn poll_deadline(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut task::Context<'_>,
     ) -> Poll<<Self as Future>::Output> {
-        let this = self.project();
+        let this = self.as_mut().project();
         let Some(deadline) = this.deadline else { return Poll::Pending };
         let at = deadline.at;
         ready!(deadline.timer.get_or_insert_with(|| DeadlineTimer::at(at)).poll(cx));
-        *this.message = None;
-        Poll::Ready(Err(if deadline.progress.expire() {
+        let unrun = deadline.progress.expire();
+        self.leave_line();
+        Poll::Ready(Err(if unrun {
             CallError::Expired
         } else {
             CallError::Cancelled(CutShort::Deadline)
         }))
+    }
+
+    /// Waits for a slot no more: a call that is over may be kept, and must not stand in the
+    /// way of others meanwhile.
+    fn leave_line(self: Pin<&mut Self>) {
+        let this = self.project();
+        *this.message = None;
+        *this.waiting = None;
     }
 }
 

@@ -20,7 +20,7 @@ use tracing::span::EnteredSpan;
 use super::hosted::{Cooldown, Rebuild, Ring, Suspension, Up};
 use super::reference::Ref;
 use super::reply::{ReplyWork, RunningTasks};
-use super::work::{Origin, WorkFuture, WorkInFlight};
+use super::work::{Origin, WorkFuture, WorkInFlight, refuse};
 use crate::kernel::error::{BuildError, CallError, CutShort};
 use crate::kernel::lifecycle::Lifecycle;
 use crate::kernel::panic::Panic;
@@ -57,14 +57,25 @@ where
     dispatch: Option<Dispatch>,
     /// Counts endings, so that a rebuild that was overtaken by another knows it.
     ending: u64,
-    suspended: bool,
-    /// The last incarnation failed for good; its task ends without another line of it run.
-    doomed: bool,
-    /// The last incarnation failed too often; until the next one, messages are refused.
-    resting: bool,
+    standing: Standing,
     /// Messages handled since this task last let others run.
     turns: u32,
     budget: u32,
+}
+
+/// What may still run on the instance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Everything.
+    Whole,
+    /// Nothing: it has ended, and the next one comes after a pause. Messages wait.
+    Ended,
+    /// Nothing: it failed too often. Until the next one, messages are refused.
+    Resting,
+    /// Nothing: the supervisor decides when the next one comes. Messages wait.
+    Suspended,
+    /// Nothing: it failed for good, and its task ends without another line of it run.
+    Doomed,
 }
 
 /// The message being handled.
@@ -105,9 +116,7 @@ where
             tasks,
             dispatch: None,
             ending: 0,
-            suspended: false,
-            doomed: false,
-            resting: false,
+            standing: Standing::Ended,
             turns: 0,
             budget,
         }
@@ -146,8 +155,13 @@ where
 
     /// Fails this incarnation as a panic would, without one: for an actor that finds its
     /// state or its resource beyond repair. The message being handled gets its reply.
+    ///
+    /// What the incarnation spawns after that is dropped at once, and so is an answer that
+    /// takes a future of the actor. To end it twice counts once.
     pub fn fail(&mut self, reason: impl Into<Arc<str>>) {
-        self.end(Ending::Failed, &reason.into(), None);
+        if self.standing == Standing::Whole {
+            self.end(Ending::Failed, &reason.into(), None);
+        }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -191,7 +205,8 @@ where
     /// Whose work a future spawned right now is.
     pub(super) fn origin(&mut self) -> Origin {
         match &mut self.dispatch {
-            None => Origin::own(),
+            // Inside another future of the actor, there may be a request all the same.
+            None => Origin::background(Ambient::capture().detached()),
             Some(dispatch) if dispatch.replying => {
                 Origin::reply(dispatch.ticket, dispatch.slot.take(), dispatch.ambient.clone())
             }
@@ -262,8 +277,7 @@ where
         reason: &Arc<str>,
         panic: Option<(&Panic, Option<&'static str>)>,
     ) {
-        self.cut_short(CutShort::Restart);
-        self.ending += 1;
+        self.end_work();
         let decision = self.judge(ending, reason, panic);
         self.obey(decision, ending, reason);
     }
@@ -305,7 +319,7 @@ where
         match decision {
             Decision::Rebuild { after } => self.restart(after, ending),
             Decision::Quarantine { cooldown } => {
-                self.resting = true;
+                self.standing = Standing::Resting;
                 self.shared().rest(cooldown);
                 let cooldown = Cooldown::new(self.ending, cooldown);
                 self.parts.spawn(cooldown);
@@ -316,9 +330,7 @@ where
     }
 
     fn restart(&mut self, after: Duration, ending: Ending) {
-        let seat = self.shared().seat.get();
-        let waits = seat.is_some_and(|seat| seat.parent.child_failed(seat.index, after));
-        if waits {
+        if self.shared().asks_its_group(after) {
             self.suspend();
         } else {
             self.shared().enter(ActorState::Restarting);
@@ -338,12 +350,19 @@ where
 
     fn doom(&mut self) {
         self.shared().note_fallen();
-        self.doomed = true;
+        self.standing = Standing::Doomed;
         self.parts.wait(Suspension);
     }
 
-    pub(super) const fn is_doomed(&self) -> bool {
-        self.doomed
+    pub(super) fn is_doomed(&self) -> bool {
+        self.standing == Standing::Doomed
+    }
+
+    /// Drops this incarnation's work, and lets no pause that is running rebuild.
+    fn end_work(&mut self) {
+        self.cut_short(CutShort::Restart);
+        self.standing = Standing::Ended;
+        self.ending += 1;
     }
 
     /// Drops all work in flight; its callers are told why.
@@ -353,31 +372,33 @@ where
         self.tasks.clear(why);
     }
 
-    /// Obeys the supervisor: drops all work, and lets no pause that is running rebuild.
+    /// Obeys the supervisor.
     pub(super) fn suspend_now(&mut self) {
-        self.cut_short(CutShort::Restart);
-        self.ending += 1;
+        self.end_work();
         self.suspend();
     }
 
     /// Holds the mailbox until the supervisor asks for a rebuild.
     fn suspend(&mut self) {
-        if !self.suspended {
-            self.suspended = true;
-            self.parts.wait(Suspension);
-        }
+        self.standing = Standing::Suspended;
+        self.parts.wait(Suspension);
         self.shared().enter(ActorState::Suspended);
     }
 
-    pub(super) const fn is_suspended(&self) -> bool {
-        self.suspended || self.doomed
+    /// The supervisor it may wait for is gone.
+    pub(super) fn abandoned(&mut self) {
+        if self.standing == Standing::Suspended {
+            self.doom();
+        }
+    }
+
+    pub(super) fn is_suspended(&self) -> bool {
+        matches!(self.standing, Standing::Suspended | Standing::Doomed)
     }
 
     /// Rebuilds at once because the supervisor says so.
     pub(super) fn rebuild_now(&mut self) {
-        self.cut_short(CutShort::Restart);
-        self.suspended = false;
-        self.ending += 1;
+        self.end_work();
         self.shared().enter(ActorState::Restarting);
         self.parts.wait(Rebuild::new(self.ending, Duration::ZERO, Ending::Failed));
     }
@@ -410,7 +431,7 @@ where
     /// ORDER: actix polls the newest `wait` first, so what `started` waits for is done
     /// before the actor counts as up.
     pub(super) fn reborn(&mut self) {
-        self.resting = false;
+        self.standing = Standing::Whole;
         self.parts.wait(Up::new(self.ending));
         if self.shared().next_generation() > 1 {
             self.shared().restarts.fetch_add(1, Ordering::Relaxed);
@@ -424,13 +445,18 @@ where
     }
 
     /// Whether queued messages are refused rather than handled.
-    pub(super) const fn is_resting(&self) -> bool {
-        self.resting
+    pub(super) fn is_resting(&self) -> bool {
+        self.standing == Standing::Resting
     }
 
     /// Whether the mailbox stands still until somebody outside acts.
-    pub(super) const fn handles_nothing(&self) -> bool {
-        self.resting || self.suspended || self.doomed
+    pub(super) fn handles_nothing(&self) -> bool {
+        self.is_resting() || self.is_suspended()
+    }
+
+    /// Whether this incarnation has ended and the next is still to come.
+    pub(super) fn has_ended(&self) -> bool {
+        self.standing != Standing::Whole
     }
 
     // ===== the ring of an actor that drops its oldest message =====
@@ -468,6 +494,7 @@ where
 {
     fn stop(&mut self) {
         match self.restart {
+            Restart::Permanent if self.has_ended() => {}
             Restart::Permanent => {
                 self.end(Ending::Stopped, &Arc::from("it stopped itself"), None);
             }
@@ -500,6 +527,10 @@ where
         F: ActorFuture<A, Output = ()> + 'static,
     {
         let origin = self.origin();
+        if self.has_ended() {
+            refuse(self.shared(), &origin, future);
+            return self.parts.spawn(actix::fut::ready(()));
+        }
         let handle = Rc::new(Cell::new(None));
         let key = self.work.insert(Box::pin(future), origin, Rc::clone(&handle));
         let spawned = self.parts.spawn(WorkFuture::new(key));
@@ -512,6 +543,9 @@ where
         F: ActorFuture<A, Output = ()> + 'static,
     {
         let origin = self.origin();
+        if self.has_ended() {
+            return refuse(self.shared(), &origin, future);
+        }
         let key = self.work.insert(Box::pin(future), origin, Rc::default());
         self.parts.wait(WorkFuture::new(key));
     }

@@ -10,7 +10,6 @@ use actix::dev::channel::{AddressReceiver, channel};
 use actix::dev::{ContextFut, ContextParts, EnvelopeProxy, Mailbox};
 use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext};
 use futures_util::{FutureExt, Stream};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 
 use super::context::{Context, Factory};
@@ -27,9 +26,14 @@ pub(crate) fn mailbox<A: Actor>() -> (Addr<A>, AddressReceiver<A>) {
     (Addr::new(sender), receiver)
 }
 
-/// What it takes to host an actor; made by [`Spec`](crate::kernel::Spec), moved to the
-/// actor's thread, and run there.
-pub(crate) struct Host<A>
+/// An actor on its way to its thread. One that never gets there ends like any other: its
+/// callers are told, and the tree forgets it.
+pub(crate) struct Host<A>(Option<Unhosted<A>>)
+where
+    A: Actor<Context = Context<A>>;
+
+/// What it takes to host an actor; made from its [`Spec`](crate::kernel::Spec).
+pub(crate) struct Unhosted<A>
 where
     A: Actor<Context = Context<A>>,
 {
@@ -44,9 +48,29 @@ impl<A> Host<A>
 where
     A: Actor<Context = Context<A>>,
 {
+    pub(crate) const fn new(unhosted: Unhosted<A>) -> Self {
+        Self(Some(unhosted))
+    }
+
     /// Starts the task on the current thread, which must run actix or a `LocalSet`.
-    pub(crate) fn run(self) {
-        drop(tokio::task::spawn_local(Hosted::new(self)));
+    pub(crate) fn run(mut self) {
+        if let Some(unhosted) = self.0.take() {
+            drop(tokio::task::spawn_local(Hosted::new(unhosted)));
+        }
+    }
+}
+
+impl<A> Drop for Host<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    fn drop(&mut self) {
+        let Some(Unhosted { myself, receiver, factory, .. }) = self.0.take() else { return };
+        let shared = Arc::clone(myself.shared());
+        shared.close();
+        empty(&shared, (receiver, factory));
+        empty(&shared, myself.drain_ring());
+        shared.stopped();
     }
 }
 
@@ -59,7 +83,6 @@ where
     myself: Ref<A>,
     phase: Phase<A>,
     drain: Option<Drain>,
-    rebuilt: Vec<oneshot::Sender<()>>,
 }
 
 enum Phase<A>
@@ -80,6 +103,8 @@ where
     context: Context<A>,
     pause: Option<Pin<Box<Sleep>>>,
     suspended: bool,
+    /// Its supervisor is gone.
+    abandoned: bool,
 }
 
 struct Drain {
@@ -100,17 +125,16 @@ impl<A> Hosted<A>
 where
     A: Actor<Context = Context<A>>,
 {
-    fn new(host: Host<A>) -> Self {
-        let Host { myself, receiver, factory, policy, budget } = host;
+    fn new(unhosted: Unhosted<A>) -> Self {
+        let Unhosted { myself, receiver, factory, policy, budget } = unhosted;
         let parts = ContextParts::new(receiver.sender_producer());
         let context = Context::new(parts, myself.clone(), factory, policy, budget);
-        let boot = Boot { receiver, context, pause: None, suspended: false };
+        let boot = Boot { receiver, context, pause: None, suspended: false, abandoned: false };
         Self {
             shared: Arc::clone(myself.shared()),
             myself,
             phase: Phase::Boot(Box::new(boot)),
             drain: None,
-            rebuilt: Vec::new(),
         }
     }
 
@@ -132,20 +156,36 @@ where
                     Phase::Live(live) => live.ctx().rebuild_now(),
                     Phase::Over => {}
                 }
-                self.rebuilt.push(done);
+                let _gave_up = done.send(());
+            }
+            Command::Abandon => match &mut self.phase {
+                Phase::Boot(boot) => boot.abandoned = true,
+                Phase::Live(live) => live.ctx().abandoned(),
+                Phase::Over => {}
+            },
+        }
+    }
+
+    /// A second drain may bring the end forward, and never puts it off.
+    fn start_drain(&mut self, deadline: Instant) {
+        match &mut self.drain {
+            Some(drain) => {
+                let earliest = deadline.min(drain.deadline.deadline());
+                drain.deadline.as_mut().reset(earliest);
+            }
+            None => {
+                let deadline = Box::pin(tokio::time::sleep_until(deadline));
+                self.drain = Some(Drain { deadline, stopping: false });
             }
         }
     }
 
-    fn start_drain(&mut self, deadline: Instant) {
-        let deadline = Box::pin(tokio::time::sleep_until(deadline));
-        self.drain = Some(Drain { deadline, stopping: false });
-    }
-
     fn step(&mut self, cx: &mut task::Context<'_>) -> Step {
+        if self.boot_is_over(cx) {
+            return Step::End;
+        }
         match &mut self.phase {
             Phase::Over => Step::End,
-            Phase::Boot(_) if self.drain.is_some() => Step::End,
             Phase::Boot(boot) => match boot.poll(cx) {
                 Poll::Pending => Step::Wait,
                 Poll::Ready(None) => Step::End,
@@ -185,21 +225,39 @@ where
         Step::Again
     }
 
+    /// Whether an actor that drains need not be built any more: nothing is queued, nothing
+    /// is served, or its time is up.
+    fn boot_is_over(&mut self, cx: &mut task::Context<'_>) -> bool {
+        let (Some(drain), Phase::Boot(boot)) = (&mut self.drain, &self.phase) else {
+            return false;
+        };
+        let idle = self.shared.gate.depth() == 0;
+        if !idle && !boot.suspended && drain.deadline.poll_unpin(cx).is_pending() {
+            return false;
+        }
+        if !idle {
+            self.shared.note_cut();
+        }
+        true
+    }
+
     /// Stops a draining actor once its last slot is free, or its time is up.
     fn poll_drain(&mut self, cx: &mut task::Context<'_>) -> Step {
         let (Some(drain), Phase::Live(live)) = (&mut self.drain, &mut self.phase) else {
             return Step::Wait;
         };
-        if live.ctx().handles_nothing() {
-            return Step::End;
-        }
         let finished = self.shared.gate.depth() == 0;
         let late = drain.deadline.poll_unpin(cx).is_ready();
-        if !finished && !late {
+        let stuck = live.ctx().handles_nothing();
+        if !finished && !late && !stuck {
             return Step::Wait;
         }
         if !finished {
             self.shared.note_cut();
+        }
+        if stuck || live.ctx().has_ended() {
+            // There is no whole instance that could say good-bye.
+            return Step::End;
         }
         if drain.stopping {
             // Its `stopping` asked to go on: granted until the deadline.
@@ -208,14 +266,6 @@ where
         drain.stopping = true;
         live.ctx().stop_now();
         Step::Again
-    }
-
-    fn tell_rebuilt(&mut self) {
-        if self.shared.state() != ActorState::Restarting {
-            for done in self.rebuilt.drain(..) {
-                let _gave_up = done.send(());
-            }
-        }
     }
 
     /// The end of the actor: whatever is still inside is accounted for.
@@ -236,7 +286,6 @@ where
             Phase::Over => {}
         }
         empty(&self.shared, self.myself.drain_ring());
-        self.rebuilt.clear();
         self.shared.stopped();
     }
 }
@@ -255,7 +304,6 @@ where
                 this.obey(command);
             }
             let step = this.step(cx);
-            this.tell_rebuilt();
             match step {
                 Step::Again => {}
                 Step::Wait => return Poll::Pending,
@@ -299,6 +347,10 @@ where
         loop {
             if self.context.shared().state() == ActorState::Quarantined {
                 self.refuse_queued(cx);
+            }
+            if self.suspended && self.abandoned {
+                self.context.shared().note_fallen();
+                return Poll::Ready(None);
             }
             if self.suspended {
                 return Poll::Pending;

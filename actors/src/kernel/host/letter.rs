@@ -43,10 +43,10 @@ pub(super) fn displace<A: Actor>(oldest: Envelope<A>) {
 /// Drops `mailbox`, and with it every message still inside, on behalf of this actor.
 pub(super) fn empty<T>(shared: &Arc<Shared>, mailbox: T) {
     // The thread may be ending; then messages without a slot go uncounted.
-    let set = |of| drop(EMPTYING.try_with(|cell| cell.replace(of)));
-    set(Some(Arc::clone(shared)));
+    let set = |of| EMPTYING.try_with(|cell| cell.replace(of)).ok().flatten();
+    let outer = set(Some(Arc::clone(shared)));
     let dropped = panic::catch(|| drop(mailbox));
-    set(None);
+    drop(set(outer));
     if let Err(caught) = dropped {
         tracing::error!(actor = &*shared.name, panic = %caught.message(), "actor.panic_in_drop");
     }
@@ -68,8 +68,10 @@ impl Progress {
     }
 
     /// The caller's side: `false` when the handler began first.
+    ///
+    /// `true` also when the envelope saw the deadline pass first: it did not run either way.
     pub(super) fn expire(&self) -> bool {
-        self.leave_queue(Self::EXPIRED)
+        self.leave_queue(Self::EXPIRED) || self.0.load(Ordering::Acquire) == Self::EXPIRED
     }
 
     fn leave_queue(&self, to: u8) -> bool {

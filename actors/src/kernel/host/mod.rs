@@ -33,4 +33,4 @@ pub use reference::Ref;
 pub use reply::Reply;
 
 pub(crate) use context::Factory;
-pub(crate) use hosted::{Host, mailbox};
+pub(crate) use hosted::{Host, Unhosted, mailbox};

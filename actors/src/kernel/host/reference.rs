@@ -9,7 +9,6 @@ use std::time::Duration;
 use actix::dev::{Envelope, ToEnvelope};
 use actix::{Actor, Addr, Handler, Message, Recipient};
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::call::Call;
 use super::context::Context;
@@ -19,6 +18,7 @@ use crate::kernel::lifecycle::Watch;
 use crate::kernel::request::Ambient;
 use crate::kernel::shared::{ActorState, Shared, Slot};
 use crate::kernel::spec::Overflow;
+use crate::kernel::timer::in_time;
 use crate::kernel::tree::NodeInfo;
 
 /// A handle to a supervised actor. Cheap to clone, and valid across restarts.
@@ -94,13 +94,17 @@ where
         }
         if self.0.overflow == Overflow::DropOldest {
             let ticket = shared.gate.try_enter();
-            self.push(ticket, |ticket| {
+            return self.push(ticket, |ticket| {
                 let stamp = self.stamp(ticket, ambient);
                 stamped(stamp, || <Context<A> as ToEnvelope<A, M>>::pack(message, None)).0
             });
-            return Ok(());
         }
-        let ticket = shared.gate.try_enter().ok_or(Refused::Overloaded)?;
+        let ticket = match self.0.overflow {
+            // Calls that wait were here first.
+            Overflow::Wait => shared.gate.try_enter_behind(),
+            Overflow::Reject | Overflow::DropOldest => shared.gate.try_enter(),
+        };
+        let ticket = ticket.ok_or(Refused::Overloaded)?;
         let (_, unsent) = stamped(self.stamp(ticket, ambient), || self.0.addr.do_send(message));
         match unsent {
             None => Ok(()),
@@ -163,7 +167,7 @@ where
     /// most for `within`, and drops the rest as dead letters. Returns at once; wait for
     /// [`ActorState::Stopped`] with [`Ref::watch`].
     pub fn stop(&self, within: Duration) {
-        self.0.shared.drain(Instant::now() + within);
+        self.0.shared.drain(in_time(within));
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -179,14 +183,25 @@ where
         Stamp::new(Slot::taken(Arc::clone(&self.0.shared)), ticket, ambient, None)
     }
 
-    /// Queues a message on the ring; without a free slot it takes the place of the oldest.
+    /// Queues a message on the ring; without a free slot it takes the place of the oldest,
+    /// and is refused when none is queued: all slots are held by work in flight.
     ///
     /// The displaced message is dropped after the lock: its drop runs the user's code.
-    pub(super) fn push(&self, ticket: Option<u64>, pack: impl FnOnce(u64) -> Envelope<A>) {
+    pub(super) fn push(
+        &self,
+        ticket: Option<u64>,
+        pack: impl FnOnce(u64) -> Envelope<A>,
+    ) -> Result<(), Refused> {
+        let gate = &self.0.shared.gate;
         let displaced = {
             let mut ring = self.0.ring.lock();
             let oldest = if ticket.is_none() { ring.pop_front() } else { None };
-            let ticket = ticket.unwrap_or_else(|| self.0.shared.gate.displace());
+            let ticket = match (ticket, &oldest) {
+                (Some(ticket), _) => ticket,
+                (None, Some(_)) => gate.displace(),
+                // The actor may have finished something since the first look.
+                (None, None) => gate.try_enter().ok_or(Refused::Overloaded)?,
+            };
             ring.push_back(pack(ticket));
             oldest
         };
@@ -198,6 +213,7 @@ where
         if self.state() == ActorState::Stopped {
             drop(self.drain_ring());
         }
+        Ok(())
     }
 
     pub(super) fn pop(&self) -> Option<Envelope<A>> {

@@ -34,10 +34,6 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) const fn own() -> Self {
-        Self { ticket: None, _slot: None, ambient: Ambient::Nothing }
-    }
-
     pub(super) const fn background(ambient: Ambient) -> Self {
         Self { ticket: None, _slot: None, ambient }
     }
@@ -53,7 +49,7 @@ impl Origin {
     /// here: the caller forgets the verdict if it was answered after all.
     fn settle(&self, shared: &Shared, verdict: CallError) {
         if let Some(ticket) = self.ticket {
-            shared.verdicts.record(ticket, verdict);
+            shared.verdicts.record_unsure(ticket, verdict);
         }
     }
 }
@@ -152,6 +148,12 @@ impl<A: Actor> WorkInFlight<A> {
     }
 }
 
+/// Drops the future of an incarnation that has ended, and tells its caller, if it has one.
+pub(super) fn refuse<T>(shared: &Shared, origin: &Origin, future: T) {
+    origin.settle(shared, CallError::Cancelled(CutShort::Restart));
+    drop_quietly(shared, future);
+}
+
 fn drop_quietly<T>(shared: &Shared, value: T) {
     if let Err(caught) = panic::catch(|| drop(value)) {
         tracing::error!(actor = &*shared.name, panic = %caught.message(), "actor.panic_in_drop");
@@ -191,13 +193,13 @@ where
                 Ok(()) => Poll::Pending,
                 Err((future, origin)) => {
                     // Its own poll ended the incarnation.
-                    origin.settle(&shared, CallError::Cancelled(CutShort::Restart));
-                    drop_quietly(&shared, future);
+                    refuse(&shared, &origin, future);
                     Poll::Ready(())
                 }
             },
             Ok(Poll::Ready(())) => {
                 ctx.work().remove(self.key);
+                drop_quietly(&shared, future);
                 Poll::Ready(())
             }
             Err(caught) => {

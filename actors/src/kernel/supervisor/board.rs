@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::group::Strategy;
 use crate::kernel::shared::{ActorState, Command, Parent, Seat, Shared};
+use crate::kernel::timer::in_time;
 use crate::kernel::tree::WeakTree;
 
 /// LIMIT: how long a supervisor waits for a child to drop its work. A child that blocks
@@ -32,7 +33,7 @@ pub(crate) struct Child {
     launch: Mutex<Option<Launch>>,
 }
 
-type Launch = Box<dyn FnOnce(&Shared) + Send>;
+type Launch = Box<dyn FnOnce() + Send>;
 
 impl Child {
     pub(crate) fn new(
@@ -40,7 +41,7 @@ impl Child {
         board: Option<Arc<Board>>,
         drain: Duration,
         start_within: Duration,
-        launch: impl FnOnce(&Shared) + Send + 'static,
+        launch: impl FnOnce() + Send + 'static,
     ) -> Self {
         let launch: Launch = Box::new(launch);
         Self { shared, board, drain, start_within, launch: Mutex::new(Some(launch)) }
@@ -52,19 +53,22 @@ impl Child {
 
     /// Puts the child under its supervisor; the first seat stands.
     pub(crate) fn sit(&self, seat: Seat) {
-        let _seated_already = self.shared.seat.set(seat);
+        self.shared.sit(seat);
     }
 
-    /// Starts its task; `false` if that was done before.
+    /// Starts its task; `false` if that was done before, or it was stopped before that.
     pub(crate) fn launch(&self) -> bool {
         let launch = self.launch.lock().take();
+        let launch = launch.filter(|_| self.shared.state() != ActorState::Stopped);
         let launch = launch.inspect(|_| self.shared.note_launched());
-        launch.map(|launch| launch(&self.shared)).is_some()
+        launch.map(|launch| launch()).is_some()
     }
 
     /// Sees to it that it is never started, if it was not yet.
     fn withhold(&self) {
-        drop(self.launch.lock().take());
+        // ORDER: after the lock: an actor that ends tells its supervisor.
+        let launch = self.launch.lock().take();
+        drop(launch);
     }
 
     /// Waits until it is up, or cannot be for now, or the time is over.
@@ -81,24 +85,36 @@ impl Child {
     async fn suspend(&self) {
         let (done, obeyed) = oneshot::channel();
         self.shared.command(Command::Suspend { done });
-        if timeout(SUSPEND_WITHIN, obeyed).await.is_err() {
+        if !self.obeyed(obeyed, SUSPEND_WITHIN).await {
             tracing::warn!(actor = &*self.shared.name, "supervisor.suspend_timeout");
         }
     }
 
     async fn rebuild(&self) {
-        let (done, _ignored) = oneshot::channel();
+        let (done, obeyed) = oneshot::channel();
         self.shared.command(Command::Rebuild { done });
-        // ORDER: the state changes when the command is obeyed; wait for the outcome of that.
-        let mut life = self.shared.watch();
-        let obeyed = life.wait_for(|event| event.state != ActorState::Suspended);
-        if timeout(self.start_within, obeyed).await.is_ok() {
+        if self.obeyed(obeyed, self.start_within).await {
             self.settled("supervisor.slow_restart").await;
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.shared.state() == ActorState::Stopped
+    /// Waits until a command is obeyed, or nobody is left to obey it; `false` when neither
+    /// happens in time.
+    async fn obeyed(&self, done: oneshot::Receiver<()>, within: Duration) -> bool {
+        let mut life = self.shared.watch();
+        let either = async {
+            tokio::select! {
+                _ = done => {}
+                _ = life.wait_for(|event| event.state == ActorState::Stopped) => {}
+            }
+        };
+        timeout(within, either).await.is_ok()
+    }
+
+    /// Whether it restarts with its group: it runs, or would if it had not failed.
+    fn takes_part(&self) -> bool {
+        self.shared.was_launched()
+            && !matches!(self.shared.state(), ActorState::Quarantined | ActorState::Stopped)
     }
 }
 
@@ -160,9 +176,10 @@ impl Board {
 
     /// Restarts all children: the supervisor itself was rebuilt.
     pub(super) async fn restart_all(&self) {
-        self.reports.lock().clear();
         let all = 0..self.children().len();
         self.suspend(all.clone(), None).await;
+        // ORDER: those that are held report nothing more, and this answers all they said.
+        self.reports.lock().clear();
         self.rebuild(all).await;
         self.launch_all().await;
     }
@@ -191,7 +208,7 @@ impl Board {
 
     async fn suspend(&self, affected: Range<usize>, except: Option<usize>) {
         for (index, child) in self.numbered(affected).rev() {
-            if Some(index) != except && !child.is_over() {
+            if Some(index) != except && child.takes_part() {
                 child.suspend().await;
             }
         }
@@ -201,7 +218,7 @@ impl Board {
     /// and serving that report goes on from there.
     async fn rebuild(&self, affected: Range<usize>) {
         for (index, child) in self.numbered(affected) {
-            if child.is_over() {
+            if !child.takes_part() {
                 continue;
             }
             child.rebuild().await;
@@ -248,10 +265,9 @@ impl Board {
         self.stopping.store(true, Ordering::Release);
         for child in self.children() {
             child.withhold();
-            if child.shared.state() == ActorState::Suspended {
-                child.shared.note_fallen();
-                child.shared.drain(Instant::now());
-            }
+            // ORDER: through the control lane, so that a child that is about to wait, because
+            // it has just reported or still has a `Suspend` to obey, is told as well.
+            child.shared.command(Command::Abandon);
         }
     }
 }
@@ -278,12 +294,16 @@ pub(crate) fn stop_all(
             if let Some(board) = board {
                 unfinished.extend(board.stop(deadline).await);
             }
+            if shared.state() == ActorState::Stopped {
+                // By itself, or by an operator: whatever was cut then is not this stop's doing.
+                continue;
+            }
             if !shared.was_launched() {
                 shared.close();
                 shared.stopped();
                 continue;
             }
-            let own = deadline.min(Instant::now() + drain);
+            let own = deadline.min(in_time(drain));
             let mut life = shared.watch();
             shared.drain(own);
             let stopped = life.wait_for(|event| event.state == ActorState::Stopped);

@@ -6,12 +6,16 @@
 
 mod accounting;
 mod calls;
+mod endings;
 mod fairness;
 mod foreign;
 mod groups;
+mod places;
 mod requests;
 mod restarts;
 mod spans;
 mod stops;
 mod support;
 mod threads;
+mod upheavals;
+mod wedges;

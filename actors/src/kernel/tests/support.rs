@@ -243,3 +243,42 @@ impl Handler<CurrentSpan> for Worker {
         })
     }
 }
+
+type Deed = Box<dyn FnOnce(&mut Worker, &mut Context<Worker>) + Send>;
+
+/// Does whatever a test needs done inside the actor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Do(Deed);
+
+impl Do {
+    pub(super) fn this(
+        deed: impl FnOnce(&mut Worker, &mut Context<Worker>) + Send + 'static,
+    ) -> Self {
+        Self(Box::new(deed))
+    }
+}
+
+impl Handler<Do> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, Do(deed): Do, ctx: &mut Self::Context) {
+        deed(self, ctx);
+    }
+}
+
+/// Says that the incarnation failed, and still answers with a future that holds the actor.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct FailThenAnswer;
+
+impl Handler<FailThenAnswer> for Worker {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: FailThenAnswer, ctx: &mut Self::Context) -> Self::Result {
+        ctx.fail("beyond repair");
+        Box::pin(wrap_future::<_, Self>(std::future::ready(())).map(|(), worker, _| {
+            worker.count += 100;
+        }))
+    }
+}
