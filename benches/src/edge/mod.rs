@@ -1,0 +1,1 @@
+//! The edge beside bare actix-web: the `edge` command.
