@@ -17,7 +17,7 @@ mod storm;
 mod tokio_mpsc;
 
 pub use self::kameo::Kameo;
-pub use self::peer::{Peer, start_on};
+pub use self::peer::{Peer, WITHIN, start_on};
 pub use self::ractor::Ractor;
 pub use self::raw_actix::RawActix;
 pub use self::steadfast::Steadfast;

@@ -27,7 +27,7 @@ const BURST: u64 = 1000;
 pub(super) const CAPACITY: usize = 1024;
 
 /// A deadline that never comes, but has to be watched.
-pub(super) const WITHIN: Duration = Duration::from_secs(1);
+pub const WITHIN: Duration = Duration::from_secs(1);
 
 /// Starts a peer on another thread.
 pub async fn start_on<P: Peer>(arbiter: &actix_rt::ArbiterHandle) -> P {
