@@ -1,1 +1,81 @@
-//! x
+//! An actor-model resilience runtime for actix-web services.
+//!
+//! Each fragile concern of a service becomes a supervised actor with a bounded mailbox, a
+//! deadline on every message, and a place in one tree: a cache fill, a circuit breaker, a health
+//! check. Handlers hold cheap handles; nobody hand-writes the concern again.
+//!
+//! ```no_run
+//! use actix_web::{App, HttpServer, web};
+//! use steadfast::prelude::*;
+//!
+//! #[derive(Default)]
+//! struct Visits(u64);
+//!
+//! impl actix::Actor for Visits {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! #[derive(actix::Message)]
+//! #[rtype(result = "u64")]
+//! struct Visit;
+//!
+//! impl actix::Handler<Visit> for Visits {
+//!     type Result = u64;
+//!     fn handle(&mut self, _: Visit, _: &mut Self::Context) -> u64 {
+//!         self.0 += 1;
+//!         self.0
+//!     }
+//! }
+//!
+//! #[actix_web::main]
+//! async fn main() -> Result<Drained, Box<dyn std::error::Error>> {
+//!     let mut runtime = Steadfast::builder();
+//!     let visits = runtime.critical_actor(Spec::new("visits", Visits::default));
+//!     let steadfast = runtime.start()?;
+//!
+//!     let wired = steadfast.clone();
+//!     let server = HttpServer::new(move || {
+//!         let visits = visits.clone();
+//!         let count = move || {
+//!             let visits = visits.clone();
+//!             async move { format!("{:?}", visits.call(Visit).await) }
+//!         };
+//!         App::new().configure(|app| wired.configure(app)).route("/", web::get().to(count))
+//!     });
+//!     Ok(steadfast.serve(server.bind(("127.0.0.1", 8080))?).await?)
+//! }
+//! ```
+//!
+//! A panic in the handler costs one answer: the actor is rebuilt, its queue is kept. `/livez`,
+//! `/readyz` and `/startupz` tell the truth without asking anybody. SIGTERM drains.
+//!
+//! | concern | module |
+//! |---|---|
+//! | supervision, deadlines, request context | [`kernel`] |
+//! | circuit breaker per dependency | [`breaker`] |
+//! | single-flight cache | [`cache_fill`] |
+//! | checks, readiness, liveness, start-up | [`health`] |
+//! | probes and drain | [`edge`] |
+//! | settings | [`config`] |
+//! | assembly | [`runtime`] |
+
+pub mod config;
+pub mod edge;
+pub mod runtime;
+
+pub use runtime::Steadfast;
+#[doc(inline)]
+pub use steadfast_actors::{breaker, cache_fill, health, kernel};
+
+/// What a `main` and its handlers usually need: `use steadfast::prelude::*;`.
+pub mod prelude {
+    pub use crate::Steadfast;
+    pub use crate::breaker::{Breaker, BreakerError};
+    pub use crate::cache_fill::{Cache, FillCtx, FillError, Loaded};
+    pub use crate::config::Settings;
+    pub use crate::edge::Drained;
+    pub use crate::health::{CheckCx, CheckError, CheckSpec, Detail, StartTask};
+    pub use crate::kernel::{
+        CallError, Context, Fault, Group, Ref, Reply, RequestContext, Spec, Strategy,
+    };
+}

@@ -5,4 +5,7 @@ compile_error!(
      dead process. Remove `panic = \"abort\"` from the profile, or do without this crate."
 );
 
+pub mod breaker;
+pub mod cache_fill;
+pub mod health;
 pub mod kernel;

@@ -10,8 +10,8 @@ use actix::Actor;
 use super::actor::Supervisor;
 use super::board::{Board, Child};
 use crate::kernel::host::{Context, Ref};
-use crate::kernel::restart::{Backoff, Exhausted};
-use crate::kernel::spec::Spec;
+use crate::kernel::restart::Exhausted;
+use crate::kernel::spec::{Placement, Spec};
 use crate::kernel::tree::Tree;
 
 /// Who is restarted when a child fails (the words are Erlang/OTP's).
@@ -69,23 +69,27 @@ pub struct Group {
 }
 
 impl Group {
-    /// A group whose supervisor escalates once its own intensity (5 in 30 s) is exhausted.
+    /// A group on the thread that starts it. Its supervisor escalates once its own
+    /// intensity (5 in 30 s) is exhausted.
     pub fn new(tree: &Tree, name: impl Into<Arc<str>>, strategy: Strategy) -> Self {
-        let spec = |board: &Arc<Board>| {
-            let board = Arc::clone(board);
-            Spec::new(name, move || Supervisor::new(Arc::clone(&board)))
-                .exhausted(Exhausted::Escalate)
-        };
-        Self::with(tree, strategy, spec)
+        Self::placed(tree, name, strategy, Placement::Here)
     }
 
-    fn with(
+    /// A group whose supervisor, and every child that names no thread of its own, runs at
+    /// `placement`.
+    pub fn placed(
         tree: &Tree,
+        name: impl Into<Arc<str>>,
         strategy: Strategy,
-        spec: impl FnOnce(&Arc<Board>) -> Spec<Supervisor>,
+        placement: Placement,
     ) -> Self {
         let board = Arc::new(Board::new(strategy, tree.downgrade()));
-        let spec = spec(&board).drain(Duration::ZERO).backoff(Backoff::default());
+        let supervised = Arc::clone(&board);
+        // It has nothing of its own to finish: its children have drained before it stops.
+        let spec = Spec::new(name, move || Supervisor::new(Arc::clone(&supervised)))
+            .exhausted(Exhausted::Escalate)
+            .drain(Duration::ZERO)
+            .place(placement);
         let (supervisor, itself) = tree.prepare(spec, None, Some(Arc::clone(&board)));
         Self { tree: tree.clone(), supervisor, itself, board, children: Vec::new() }
     }
@@ -113,7 +117,7 @@ impl Group {
     ///
     /// # Panics
     ///
-    /// Outside of an actix runtime or a tokio `LocalSet`.
+    /// With [`Placement::Here`], outside of an actix runtime or a tokio `LocalSet`.
     pub fn start(self) -> Ref<Supervisor> {
         let Self { tree, supervisor, itself, board, children } = self;
         board.seat(itself.id(), children);

@@ -1,0 +1,86 @@
+//! What a call's result says about the dependency.
+
+use std::time::Duration;
+
+/// What a call says about the dependency's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It answered well. Counts as slow if it took the configured time.
+    Success,
+    /// It failed, or could not be reached.
+    Failure,
+    /// It answered well, but too late to be of use.
+    Slow,
+    /// It answered, and the answer says nothing about its health. Not counted.
+    Ignored,
+    /// It asked for fewer calls. With a wait, the breaker opens for at least that long,
+    /// and does not count this as an opening to grow the next pause by. Without one, it
+    /// counts as a failure.
+    Throttled {
+        /// What the dependency's `Retry-After` asks for.
+        retry_after: Option<Duration>,
+    },
+    /// The caller gave up. Counts as failed if the call was slow by then, else not at all.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The outcome of an HTTP answer, by its status and its `Retry-After`.
+    ///
+    /// 429 is [`Throttled`](Self::Throttled); 408 and 5xx are failures; all others, 4xx
+    /// included, show that the dependency works.
+    #[must_use]
+    pub const fn of_http(status: u16, retry_after: Option<Duration>) -> Self {
+        match status {
+            429 => Self::Throttled { retry_after },
+            408 | 500..=599 => Self::Failure,
+            _ => Self::Success,
+        }
+    }
+}
+
+/// An error that knows what it says about the dependency.
+///
+/// Implement it for the error of a client, and [`Breaker::call`](super::Breaker::call)
+/// counts rightly. An error that is the caller's own fault is a [`Outcome::Success`] of
+/// the dependency, or [`Outcome::Ignored`] if it never got there.
+pub trait Classify {
+    /// What this error says about the dependency. By default: it failed.
+    fn outcome(&self) -> Outcome {
+        Outcome::Failure
+    }
+}
+
+impl Classify for std::io::Error {}
+impl Classify for tokio::time::error::Elapsed {}
+impl Classify for Box<dyn std::error::Error> {}
+impl Classify for Box<dyn std::error::Error + Send + Sync> {}
+
+impl Classify for std::convert::Infallible {
+    fn outcome(&self) -> Outcome {
+        match *self {}
+    }
+}
+
+/// Tells what a result says about the dependency; for when the error alone cannot.
+///
+/// Every `Fn(&Result<T, E>) -> Outcome` is one.
+pub trait Classifier<T, E> {
+    /// What `result` says about the dependency.
+    fn classify(&self, result: &Result<T, E>) -> Outcome;
+}
+
+impl<T, E, F: Fn(&Result<T, E>) -> Outcome> Classifier<T, E> for F {
+    fn classify(&self, result: &Result<T, E>) -> Outcome {
+        self(result)
+    }
+}
+
+/// [`Classify`] as a [`Classifier`]: success is success.
+pub(super) fn by_error<T, E: Classify>(result: &Result<T, E>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::Success,
+        Err(error) => error.outcome(),
+    }
+}

@@ -1,0 +1,239 @@
+//! Declaring what a runtime is made of.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::Actor;
+use actix_rt::ArbiterHandle;
+use steadfast_actors::breaker::{self, Breaker, BreakerBuilder, BreakerState};
+use steadfast_actors::cache_fill::{self, Cache, CacheBuilder, Key};
+use steadfast_actors::health::{
+    CheckCx, CheckSpec, Detail, Health, HealthRegistry, Heartbeats, StartTask,
+};
+use steadfast_actors::kernel::{Context, Group, Placement, Ref, Spec, Strategy, Tree};
+
+use super::error::StartError;
+use super::threads::ActorThreads;
+use super::{Inner, Steadfast};
+use crate::config::Settings;
+use crate::edge::backlog::Backlog;
+use crate::edge::{InFlight, ShutdownTrigger};
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// Declares what a runtime is made of. Handles are valid at once; nothing runs until
+/// [`start`](Self::start).
+#[must_use = "nothing runs until `start`"]
+pub struct Builder {
+    settings: Settings,
+    tree: Tree,
+    actors: Group,
+    registry: HealthRegistry,
+    threads: Option<ActorThreads>,
+    /// The first thing that went wrong; told by `start`, so that handles need no `?`.
+    failed: Option<StartError>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        let tree = Tree::new();
+        Self {
+            settings: Settings::default(),
+            actors: Group::new(&tree, "actors", Strategy::OneForOne),
+            tree,
+            registry: HealthRegistry::new(),
+            threads: None,
+            failed: None,
+        }
+    }
+
+    /// Takes these settings instead of the defaults. Must come before the first actor.
+    pub fn config(mut self, settings: Settings) -> Self {
+        if self.threads.is_some() {
+            self.fail(StartError::SettingsTooLate);
+        }
+        self.settings = settings;
+        self
+    }
+
+    /// Adds a supervised actor, on the next actor thread unless the spec says where. Actors
+    /// start in the order they were added and stop in reverse.
+    pub fn actor<A>(&mut self, spec: Spec<A>) -> Ref<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let spec = match self.thread() {
+            Some(thread) => spec.place(Placement::On(thread)),
+            None => spec,
+        };
+        self.actors.add(spec)
+    }
+
+    /// Adds a supervised actor without which the service is not ready: while it is quarantined
+    /// or stopped, `/readyz` answers 503.
+    pub fn critical_actor<A>(&mut self, spec: Spec<A>) -> Ref<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        let actor = self.actor(spec);
+        self.registry = std::mem::take(&mut self.registry).critical_actor(actor.name());
+        actor
+    }
+
+    /// Adds a group of actors that restart by `strategy`; `fill` adds them and returns their
+    /// handles. They share the next actor thread unless a spec says where.
+    pub fn group<T>(
+        &mut self,
+        name: impl Into<Arc<str>>,
+        strategy: Strategy,
+        fill: impl FnOnce(&mut Group) -> T,
+    ) -> T {
+        let placement = self.thread().map_or(Placement::Here, Placement::On);
+        let mut group = Group::placed(&self.tree, name, strategy, placement);
+        let handles = fill(&mut group);
+        self.actors.add_group(group);
+        handles
+    }
+
+    /// Adds a circuit breaker. While it refuses calls or tries the dependency, readiness is
+    /// degraded by the line `breaker:NAME` and stays ready: the breaker is how the service
+    /// lives without that dependency.
+    ///
+    /// # Errors
+    ///
+    /// A setting of the breaker is out of range; the error names it.
+    pub fn breaker(&mut self, breaker: BreakerBuilder) -> Result<Breaker, breaker::ConfigError> {
+        let breaker = breaker.start_with(|spec| self.actor(spec))?;
+        self.check(watching(breaker.clone()));
+        Ok(breaker)
+    }
+
+    /// Adds a cache. Its loader runs on the next actor thread, so it is the builder's to place.
+    ///
+    /// # Errors
+    ///
+    /// A setting of the cache is out of range; the error names it.
+    pub fn cache<K, V>(
+        &mut self,
+        cache: CacheBuilder<K, V>,
+    ) -> Result<Cache<K, V>, cache_fill::ConfigError>
+    where
+        K: Key,
+        V: Send + Sync + 'static,
+    {
+        let cache = match self.thread() {
+            Some(thread) => cache.place(Placement::On(thread)),
+            None => cache,
+        };
+        cache.start_in(&mut self.actors)
+    }
+
+    /// Adds a check of a dependency, run in the background.
+    pub fn check(&mut self, spec: CheckSpec) -> &mut Self {
+        self.registry = std::mem::take(&mut self.registry).check(spec);
+        self
+    }
+
+    /// Adds something to be done before the service is ready, after the tasks added before.
+    pub fn start_task(&mut self, task: StartTask) -> &mut Self {
+        self.registry = std::mem::take(&mut self.registry).start_task(task);
+        self
+    }
+
+    /// The tree the actors will live in.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Starts the threads, the actors in order, the checks and the start-up tasks. Returns when
+    /// the threads are up; `/startupz` and `/readyz` tell when the rest is.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] tells the first thing that was wrong. Nothing is left running.
+    pub fn start(mut self) -> Result<Steadfast, StartError> {
+        let first = self.thread();
+        let Self { settings, tree, actors, registry, threads, failed } = self;
+        settings.check()?;
+        let (Some(threads), Some(first), None) = (threads, first, &failed) else {
+            let gone = || StartError::Threads(std::io::Error::other("no actor thread"));
+            return Err(failed.unwrap_or_else(gone));
+        };
+        let heartbeats =
+            Heartbeats::start(settings.health.wedged_after).map_err(StartError::Threads)?;
+        watch(&threads, &heartbeats);
+        let (health, spec) = Health::prepare(registry, &tree)?;
+        tree.start(spec.place(Placement::On(first.clone())));
+        first.spawn_fn(move || drop(actors.start()));
+        warn_of_late_kill(&settings);
+        Ok(Steadfast(Arc::new(Inner {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            settings,
+            tree,
+            health,
+            heartbeats,
+            in_flight: InFlight::new(),
+            trigger: ShutdownTrigger::new(),
+            backlog: Backlog::default(),
+            threads,
+            web_threads: AtomicU64::new(0),
+        })))
+    }
+
+    /// The next actor thread. Started on first use, because only then the settings are known.
+    fn thread(&mut self) -> Option<ArbiterHandle> {
+        if self.threads.is_none() && self.failed.is_none() {
+            // Out of range is told by `start`; until then the nearest that works will do.
+            let count = self.settings.actors.threads.clamp(1, 64);
+            match ActorThreads::start(count) {
+                Ok(threads) => self.threads = Some(threads),
+                Err(error) => self.fail(StartError::Threads(error)),
+            }
+        }
+        self.threads.as_ref().map(ActorThreads::next)
+    }
+
+    fn fail(&mut self, error: StartError) {
+        self.failed.get_or_insert(error);
+    }
+}
+
+fn watching(breaker: Breaker) -> CheckSpec {
+    let name = format!("breaker:{}", breaker.dependency());
+    let check = move |_: CheckCx| {
+        let state = breaker.snapshot().state;
+        let closed = state == BreakerState::Closed;
+        let detail = if closed { Detail::ok() } else { Detail::degraded(state.as_str()) };
+        std::future::ready(Ok(detail))
+    };
+    CheckSpec::new(name, check).critical(false).every(Duration::from_secs(1))
+}
+
+fn watch(threads: &ActorThreads, heartbeats: &Heartbeats) {
+    for (index, thread) in threads.all().iter().enumerate() {
+        if let Some(pulse) = heartbeats.pulse(format!("actors-{}", index + 1)) {
+            thread.spawn(pulse.run());
+        }
+    }
+}
+
+fn warn_of_late_kill(settings: &Settings) {
+    let longest = settings.drain.plan().longest();
+    let granted = settings.drain.grace_period;
+    if longest > granted {
+        tracing::warn!(?longest, ?granted, "shutdown.longer_than_granted");
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("settings", &self.settings)
+            .field("actors", &self.actors)
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}

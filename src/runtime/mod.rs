@@ -1,0 +1,216 @@
+//! Assembly: the runtime a service builds once in `main`.
+
+mod builder;
+mod error;
+mod server;
+mod threads;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actix::Actor;
+use actix_web::web;
+use steadfast_actors::health::{Health, Heartbeats};
+use steadfast_actors::kernel::{Context, Ref, StopReport, Tree};
+
+pub use builder::Builder;
+pub use error::StartError;
+pub use server::IntoServer;
+
+use crate::config::Settings;
+use crate::edge::backlog::Backlog;
+use crate::edge::shutdown::Draining;
+use crate::edge::{Drained, InFlight, Probes, ShutdownTrigger};
+use threads::ActorThreads;
+
+/// The running runtime: supervised actors on threads of their own, health, and the way out.
+///
+/// Cheap to clone. When the last clone is dropped, the actors' threads end.
+#[derive(Clone)]
+pub struct Steadfast(Arc<Inner>);
+
+struct Inner {
+    /// Tells runtimes of one process apart.
+    id: u64,
+    settings: Settings,
+    tree: Tree,
+    health: Health,
+    heartbeats: Heartbeats,
+    in_flight: InFlight,
+    trigger: ShutdownTrigger,
+    backlog: Backlog,
+    threads: ActorThreads,
+    web_threads: AtomicU64,
+}
+
+thread_local! {
+    /// The runtimes whose heartbeat this thread already gives.
+    static BEATING: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Steadfast {
+    /// Declares what the runtime is made of.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Wires an app to the runtime: mounts `/livez`, `/readyz` and `/startupz`, puts this handle
+    /// into the app's data, and begins to watch the worker thread it is called on.
+    ///
+    /// ```no_run
+    /// # fn wire(steadfast: steadfast::Steadfast) {
+    /// use actix_web::App;
+    ///
+    /// let app = App::new().configure(|app| steadfast.configure(app));
+    /// # }
+    /// ```
+    pub fn configure(&self, app: &mut web::ServiceConfig) {
+        self.watch_thread();
+        self.probes().configure(app);
+        app.app_data(web::Data::new(self.clone()));
+    }
+
+    /// The probes, to mount on another app; see [`Probes::with_reasons`].
+    #[must_use]
+    pub fn probes(&self) -> Probes {
+        Probes::new(self.0.health.clone(), self.0.heartbeats.clone())
+    }
+
+    /// The settings it was started with.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// The supervision tree.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.0.tree
+    }
+
+    /// The actor of this type and name, while it lives.
+    #[must_use]
+    pub fn find<A>(&self, name: &str) -> Option<Ref<A>>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        self.0.tree.find(name)
+    }
+
+    /// Whether this process should get traffic.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    /// Whether its threads still turn.
+    #[must_use]
+    pub fn heartbeats(&self) -> &Heartbeats {
+        &self.0.heartbeats
+    }
+
+    /// The requests being served.
+    #[must_use]
+    pub fn in_flight(&self) -> &InFlight {
+        &self.0.in_flight
+    }
+
+    /// Begins a shutdown from code, as SIGTERM does.
+    #[must_use]
+    pub fn shutdown(&self) -> ShutdownTrigger {
+        self.0.trigger.clone()
+    }
+
+    /// Binds a listener for `HttpServer::listen` that closes without resetting anybody: whoever
+    /// connected and was not accepted yet when it closes is answered 503 with `Retry-After`.
+    /// `HttpServer::bind` resets them, as every plain listener does.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound.
+    pub fn listen(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        self.0.backlog.bind(address)
+    }
+
+    /// Serves until SIGTERM, SIGINT or [`shutdown`](Self::shutdown), then drains: readiness
+    /// false, a delay for the load balancer to see it, listeners closed, requests in flight
+    /// finished, actors stopped in order. A second signal skips the delay, a third gives up what
+    /// is in flight. Return the result from `main`: it exits with 0 when nothing was cut.
+    ///
+    /// Other servers of the process, such as one for operators, are not conducted: spawn them
+    /// with their signals disabled, and they answer until the process ends.
+    ///
+    /// # Errors
+    ///
+    /// The operating system refused a signal handler, or the server failed by itself. The
+    /// actors are stopped in any case.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: dropping it closes all connections and leaves the actors running. Use
+    /// [`shutdown`](Self::shutdown).
+    pub async fn serve(&self, server: impl IntoServer) -> io::Result<Drained> {
+        let plan = self.0.settings.drain.plan();
+        let draining = Draining {
+            plan,
+            health: self.0.health.clone(),
+            in_flight: self.0.in_flight.clone(),
+            trigger: self.0.trigger.clone(),
+            backlog: self.0.backlog.clone(),
+        };
+        let signals = self.0.trigger.on_signals()?;
+        let served = tokio::select! {
+            served = draining.serve(server.into_server(&plan)) => served,
+            () = signals => Ok(0),
+        };
+        let stopped = self.stop().await;
+        let drained = Drained { requests_cut: served?, actors_cut: stopped.unfinished.len() };
+        tracing::info!(?drained, "shutdown.done");
+        Ok(drained)
+    }
+
+    /// Stops the actors in order, within [`DrainSettings::actors`](crate::config::DrainSettings),
+    /// and their threads. For a program that serves no HTTP; [`serve`](Self::serve) does it by
+    /// itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped half-way, the actors not reached yet keep running. Call it again to go on.
+    pub async fn stop(&self) -> StopReport {
+        self.0.health.drain();
+        let report = self.0.tree.stop(self.0.settings.drain.actors).await;
+        self.0.threads.stop();
+        report
+    }
+
+    /// Gives this thread a heartbeat, once, however many apps it builds.
+    fn watch_thread(&self) {
+        let id = self.0.id;
+        if BEATING.with_borrow(|runtimes| runtimes.contains(&id)) {
+            return;
+        }
+        let Ok(event_loop) = tokio::runtime::Handle::try_current() else {
+            tracing::warn!("health.thread_unwatched: the app was built outside of a runtime");
+            return;
+        };
+        let number = self.0.web_threads.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(pulse) = self.0.heartbeats.pulse(format!("web-{number}")) {
+            BEATING.with_borrow_mut(|runtimes| runtimes.push(id));
+            event_loop.spawn(pulse.run());
+        }
+    }
+}
+
+impl fmt::Debug for Steadfast {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Steadfast")
+            .field("tree", &self.0.tree)
+            .field("health", &self.0.health)
+            .field("in_flight", &self.0.in_flight)
+            .finish_non_exhaustive()
+    }
+}
