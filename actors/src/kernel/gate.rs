@@ -42,6 +42,7 @@ impl Gate {
     /// INVARIANT: `left <= entered`, and `entered - left` never exceeds the capacity
     /// (but for the moment of a [`Gate::displace`]): an old `left` makes the check
     /// stricter, never looser.
+    #[inline]
     pub(crate) fn try_enter(&self) -> Option<u64> {
         let mut entered = self.entered.load(Ordering::Relaxed);
         loop {
@@ -89,6 +90,7 @@ impl Gate {
     }
 
     /// Gives one slot back.
+    #[inline]
     pub(crate) fn leave(&self) {
         self.left.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {

@@ -64,6 +64,7 @@ impl ActorState {
         }
     }
 
+    #[inline]
     fn decode(code: u8) -> Self {
         Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Stopped)
     }
@@ -193,6 +194,7 @@ impl Shared {
         }
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> ActorState {
         ActorState::decode(self.state.load(Ordering::Acquire))
     }
@@ -254,6 +256,7 @@ impl Shared {
     }
 
     /// Whether a new message may be queued now.
+    #[inline]
     pub(crate) fn admits(&self) -> Result<(), Refused> {
         match self.state() {
             ActorState::Starting
@@ -367,6 +370,7 @@ impl Shared {
     }
 
     /// Gives one slot back, and wakes an actor that waits for its last one to stop.
+    #[inline]
     pub(crate) fn leave(&self) {
         self.gate.leave();
         if self.state() == ActorState::Draining {
@@ -399,6 +403,7 @@ impl fmt::Debug for Shared {
 pub(crate) struct Slot(Arc<Shared>);
 
 impl Slot {
+    #[inline]
     pub(crate) const fn taken(shared: Arc<Shared>) -> Self {
         Self(shared)
     }
@@ -409,6 +414,7 @@ impl Slot {
 }
 
 impl Drop for Slot {
+    #[inline]
     fn drop(&mut self) {
         self.0.leave();
     }

@@ -109,7 +109,9 @@ async fn supervised() -> Lateness {
 
 /// Prints both, the better of a few tries each: what a loaded machine adds is not ours.
 pub(super) async fn run() -> bool {
-    println!("### Fairness: {MESSAGES} queued messages of {EACH:?}, a {TICK:?} timer beside them\n");
+    println!(
+        "### Fairness: {MESSAGES} queued messages of {EACH:?}, a {TICK:?} timer beside them\n"
+    );
     println!("| contender | ticks | worst lateness ms | bar |\n|---|---:|---:|---|");
     let mut best: [Option<Lateness>; 2] = [None, None];
     for _ in 0..3 {

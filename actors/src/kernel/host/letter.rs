@@ -17,7 +17,9 @@ use crate::kernel::shared::{Shared, Slot, Unrun};
 thread_local! {
     /// How [`Ref`](super::Ref) hands a stamp to `pack`, which actix calls synchronously
     /// inside `Addr::send` with the message alone.
-    static OUTBOUND: RefCell<Option<Stamp>> = const { RefCell::new(None) };
+    static OUTBOUND: Cell<Option<Stamp>> = const { Cell::new(None) };
+    /// The luggage of a stamp that has any.
+    static LUGGAGE: Cell<Option<Luggage>> = const { Cell::new(None) };
     /// Set while a message is dropped to make room for a newer one.
     static DISPLACING: Cell<bool> = const { Cell::new(false) };
     /// Whose mailbox is being emptied: a message that came through a plain `Addr` does
@@ -27,10 +29,17 @@ thread_local! {
 
 /// Sends through `send` with this stamp; the stamp comes back if nothing was packed,
 /// which is how a closed mailbox shows itself.
+#[inline]
 pub(super) fn stamped<T>(stamp: Stamp, send: impl FnOnce() -> T) -> (T, Option<Stamp>) {
-    OUTBOUND.set(Some(stamp));
-    let sent = send();
-    (sent, OUTBOUND.take())
+    OUTBOUND.with(|outbound| {
+        outbound.set(Some(stamp));
+        let sent = send();
+        let unsent = outbound.take();
+        if unsent.as_ref().is_some_and(|stamp| stamp.laden) {
+            drop(LUGGAGE.take());
+        }
+        (sent, unsent)
+    })
 }
 
 /// Drops an envelope because a newer message takes its place.
@@ -63,11 +72,13 @@ impl Progress {
     const EXPIRED: u8 = 2;
 
     /// The envelope's side: `false` when the caller gave up first.
+    #[inline]
     fn begin(&self) -> bool {
         self.leave_queue(Self::RUNNING)
     }
 
     /// The caller's side: `false` when the handler began first.
+    #[inline]
     pub(super) fn expire(&self) -> bool {
         self.leave_queue(Self::EXPIRED)
     }
@@ -78,11 +89,17 @@ impl Progress {
     }
 }
 
-/// Everything that travels with a message, whatever its type.
+/// What travels with every message that passed the gate: small, because most have no more.
+#[derive(Debug)]
 pub(super) struct Stamp {
-    /// `None` for a message that came through a plain `Addr`, past the gate.
-    slot: Option<Slot>,
+    slot: Slot,
     ticket: u64,
+    laden: bool,
+}
+
+/// What travels with a message besides its stamp, if there is anything.
+#[derive(Debug)]
+pub(super) struct Luggage {
     ambient: Ambient,
     progress: Option<Arc<Progress>>,
     sent_at: Option<Instant>,
@@ -93,32 +110,94 @@ pub(super) struct Stamp {
 const CLOCKED: u64 = 64;
 
 impl Stamp {
+    /// A stamp to be used by [`stamped`] at once: its luggage waits in this thread.
+    #[inline]
     pub(super) fn new(
         slot: Slot,
         ticket: u64,
         ambient: Ambient,
         progress: Option<Arc<Progress>>,
     ) -> Self {
-        let sent_at = ticket.is_multiple_of(CLOCKED).then(Instant::now);
-        let span = sender_span();
-        Self { slot: Some(slot), ticket, ambient, progress, sent_at, span }
-    }
-
-    fn foreign() -> Self {
-        Self {
-            slot: None,
-            ticket: 0,
-            ambient: Ambient::capture(),
-            progress: None,
-            sent_at: None,
-            span: sender_span(),
+        let clocked = ticket.is_multiple_of(CLOCKED);
+        let laden = clocked || progress.is_some() || !ambient.is_nothing() || spans_are_on();
+        if laden {
+            Luggage::new(ambient, progress, clocked).stow();
         }
+        Self { slot, ticket, laden }
     }
 }
 
-fn sender_span() -> Option<tracing::Span> {
+impl Luggage {
+    #[inline(never)]
+    fn new(ambient: Ambient, progress: Option<Arc<Progress>>, clocked: bool) -> Self {
+        let sent_at = clocked.then(Instant::now);
+        let span = spans_are_on().then(tracing::Span::current);
+        Self { ambient, progress, sent_at, span }
+    }
+
+    /// For a message that came through a plain `Addr`, past the gate.
+    fn foreign() -> Option<Self> {
+        let ambient = Ambient::capture();
+        let laden = !ambient.is_nothing() || spans_are_on();
+        laden.then(|| Self::new(ambient, None, false))
+    }
+
+    fn stow(self) {
+        LUGGAGE.set(Some(self));
+    }
+}
+
+#[inline]
+fn spans_are_on() -> bool {
     tracing::enabled!(target: "steadfast::message", tracing::Level::DEBUG)
-        .then(tracing::Span::current)
+}
+
+/// What a letter may carry. A letter without any is smaller, and the compiler leaves out
+/// what asks for it: a tell costs 60 ns in all, so each line counts.
+pub(super) trait Carried {
+    fn ambient(&self) -> &Ambient;
+    fn progress(&self) -> Option<&Progress>;
+    fn sent_at(&self) -> Option<Instant>;
+    fn take_span(&mut self) -> Option<tracing::Span>;
+}
+
+/// Nothing is carried.
+struct Light;
+
+impl Carried for Light {
+    fn ambient(&self) -> &Ambient {
+        &Ambient::Nothing
+    }
+
+    fn progress(&self) -> Option<&Progress> {
+        None
+    }
+
+    fn sent_at(&self) -> Option<Instant> {
+        None
+    }
+
+    fn take_span(&mut self) -> Option<tracing::Span> {
+        None
+    }
+}
+
+impl Carried for Luggage {
+    fn ambient(&self) -> &Ambient {
+        &self.ambient
+    }
+
+    fn progress(&self) -> Option<&Progress> {
+        self.progress.as_deref()
+    }
+
+    fn sent_at(&self) -> Option<Instant> {
+        self.sent_at
+    }
+
+    fn take_span(&mut self) -> Option<tracing::Span> {
+        self.span.take()
+    }
 }
 
 /// Why a message that arrived is not handled.
@@ -127,10 +206,13 @@ enum Skip {
     Expired,
 }
 
-pub(super) struct Letter<M: Message> {
+pub(super) struct Letter<M: Message, C: Carried> {
     message: Option<M>,
     reply: Option<OneshotSender<M::Result>>,
-    stamp: Stamp,
+    /// `None` for a message that came through a plain `Addr`, past the gate.
+    slot: Option<Slot>,
+    ticket: u64,
+    carried: C,
 }
 
 impl<A, M> ToEnvelope<A, M> for Context<A>
@@ -140,31 +222,47 @@ where
     M::Result: Send,
 {
     fn pack(message: M, reply: Option<OneshotSender<M::Result>>) -> Envelope<A> {
-        let stamp = OUTBOUND.take().unwrap_or_else(Stamp::foreign);
-        Envelope::with_proxy(Box::new(Letter { message: Some(message), reply, stamp }))
+        let (slot, ticket, luggage) = match OUTBOUND.take() {
+            Some(Stamp { slot, ticket, laden: false }) => (Some(slot), ticket, None),
+            Some(Stamp { slot, ticket, laden: true }) => (Some(slot), ticket, LUGGAGE.take()),
+            None => (None, 0, Luggage::foreign()),
+        };
+        let message = Some(message);
+        match luggage {
+            None => Envelope::with_proxy(Box::new(Letter {
+                message,
+                reply,
+                slot,
+                ticket,
+                carried: Light,
+            })),
+            Some(carried) => {
+                Envelope::with_proxy(Box::new(Letter { message, reply, slot, ticket, carried }))
+            }
+        }
     }
 }
 
-impl<M: Message> Letter<M> {
+impl<M: Message, C: Carried> Letter<M, C> {
     /// Looks at the message as it is dequeued. No user code is needed for any of this.
     fn skip(&self) -> Option<Skip> {
         let caller_left = self.reply.as_ref().is_some_and(OneshotSender::is_closed);
-        if caller_left || self.stamp.ambient.is_cancelled() {
+        let ambient = self.carried.ambient();
+        if caller_left || ambient.is_cancelled() {
             return Some(Skip::Abandoned);
         }
-        let past = self.stamp.ambient.deadline().is_some_and(|at| at <= Instant::now());
+        let past = ambient.deadline().is_some_and(|at| at <= Instant::now());
         let lost = self
-            .stamp
-            .progress
-            .as_ref()
+            .carried
+            .progress()
             .is_some_and(|progress| if past { !progress.expire() } else { !progress.begin() });
         (past || lost).then_some(Skip::Expired)
     }
 
     /// Leaves `verdict` for a caller that still waits.
     fn answer(&self, shared: &Shared, verdict: CallError) {
-        if let (Some(reply), Some(_)) = (&self.reply, &self.stamp.slot) {
-            record(shared, self.stamp.ticket, reply, verdict);
+        if let (Some(reply), Some(_)) = (&self.reply, &self.slot) {
+            record(shared, self.ticket, reply, verdict);
         }
     }
 }
@@ -186,15 +284,16 @@ pub(super) fn record<T>(
     }
 }
 
-impl<A, M> EnvelopeProxy<A> for Letter<M>
+impl<A, M, C> EnvelopeProxy<A> for Letter<M, C>
 where
     A: Actor<Context = Context<A>> + Handler<M>,
     M: Message + Send + 'static,
     M::Result: Send,
+    C: Carried,
 {
     fn handle(&mut self, act: &mut A, ctx: &mut Context<A>) {
         ctx.take_turn();
-        if self.stamp.slot.is_none() {
+        if self.slot.is_none() {
             ctx.shared().foreign.fetch_add(1, Ordering::Relaxed);
         }
         if ctx.is_resting() {
@@ -218,27 +317,29 @@ where
             None => {}
         }
         let Some(message) = self.message.take() else { return };
-        let _span = ctx.message_span::<M>(self.stamp.span.take(), &self.stamp.ambient);
+        let _span = ctx.message_span::<M>(self.carried.take_span(), self.carried.ambient());
         self.run(message, act, ctx);
     }
 }
 
-impl<M: Message + Send + 'static> Letter<M>
+impl<M, C> Letter<M, C>
 where
+    M: Message + Send + 'static,
     M::Result: Send,
+    C: Carried,
 {
     fn run<A>(&mut self, message: M, act: &mut A, ctx: &mut Context<A>)
     where
         A: Actor<Context = Context<A>> + Handler<M>,
     {
-        let ambient = self.stamp.ambient.clone();
-        let asked = self.reply.is_some() && self.stamp.slot.is_some();
-        let ticket = asked.then_some(self.stamp.ticket);
+        let ambient = self.carried.ambient().clone();
+        let asked = self.reply.is_some() && self.slot.is_some();
+        let ticket = asked.then_some(self.ticket);
         // The slot moves with the work: a reply future takes it from here.
-        ctx.begin_dispatch(Dispatch::new(ticket, self.take_slot_for_reply(), ambient));
+        ctx.begin_dispatch(Dispatch::new(ticket, self.slot.take(), ambient));
         let reply = &mut self.reply;
         let outcome = panic::catch(|| {
-            self.stamp.ambient.enter(|| {
+            self.carried.ambient().enter(|| {
                 let response = act.handle(message, ctx);
                 ctx.replying();
                 response.handle(ctx, reply.take());
@@ -259,20 +360,16 @@ where
         // Its slot goes back here, unless a reply took it along.
         drop(ctx.end_dispatch());
     }
-
-    const fn take_slot_for_reply(&mut self) -> Option<Slot> {
-        self.stamp.slot.take()
-    }
 }
 
-impl<M: Message> Letter<M> {
+impl<M: Message, C: Carried> Letter<M, C> {
     /// Accounts for a message that will not run.
     fn bury(&mut self, shared: &Shared) {
         let verdict = shared.bury(Unrun {
             message: std::any::type_name::<M>(),
             displaced: DISPLACING.try_with(Cell::get).unwrap_or(false),
-            request_id: self.stamp.ambient.request().map(|context| context.id().clone()),
-            waited: self.stamp.sent_at.map(|at| at.elapsed()),
+            request_id: self.carried.ambient().request().map(|context| context.id().clone()),
+            waited: self.carried.sent_at().map(|at| at.elapsed()),
         });
         self.answer(shared, verdict);
         self.discard(shared);
@@ -290,12 +387,12 @@ impl<M: Message> Letter<M> {
     }
 }
 
-impl<M: Message> Drop for Letter<M> {
+impl<M: Message, C: Carried> Drop for Letter<M, C> {
     fn drop(&mut self) {
         if self.message.is_none() {
             return;
         }
-        if let Some(slot) = &self.stamp.slot {
+        if let Some(slot) = &self.slot {
             self.bury(&Arc::clone(slot.shared()));
         } else if let Some(shared) = EMPTYING.try_with(|of| of.borrow().clone()).ok().flatten() {
             shared.foreign.fetch_add(1, Ordering::Relaxed);
