@@ -6,9 +6,9 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
@@ -115,13 +115,21 @@ pub(crate) struct Seat {
     pub(crate) index: usize,
 }
 
+/// Adds one to a counter that only the actor's own thread writes, which saves the locked
+/// instruction of a shared one.
+pub(crate) fn count_here(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
 /// What became of the messages an actor accepted. Each message is in exactly one count.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
+    /// Like the next three, written by the actor's own thread alone: see [`count_here`].
     pub(crate) handled: AtomicU64,
     pub(crate) expired: AtomicU64,
     pub(crate) abandoned: AtomicU64,
     pub(crate) panicked: AtomicU64,
+    /// Written by whichever thread drops the message.
     pub(crate) dead_lettered: AtomicU64,
 }
 
@@ -153,7 +161,8 @@ pub(crate) struct Shared {
     lifecycle: watch::Sender<LifecycleEvent>,
     commands: Mutex<Vec<Command>>,
     commanded: AtomicBool,
-    waker: AtomicWaker,
+    /// Stays when it is used: a task that is polled again has nothing to register.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Shared {
@@ -190,7 +199,7 @@ impl Shared {
             lifecycle: watch::Sender::new(born),
             commands: Mutex::new(Vec::new()),
             commanded: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
+            waker: Mutex::new(None),
         }
     }
 
@@ -341,14 +350,18 @@ impl Shared {
 
     /// Has the actor look at its control lane and its ring.
     pub(crate) fn wake(&self) {
-        self.waker.wake();
+        // Woken after the lock: a waker may be anybody's code.
+        let waker = self.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Puts a command on the control lane and wakes the actor.
     pub(crate) fn command(&self, command: Command) {
         self.commands.lock().push(command);
         self.commanded.store(true, Ordering::Release);
-        self.waker.wake();
+        self.wake();
     }
 
     /// Takes nothing new from now on, and has the actor stop when it has finished what it
@@ -359,14 +372,17 @@ impl Shared {
     }
 
     pub(crate) fn take_commands(&self) -> Vec<Command> {
-        if !self.commanded.swap(false, Ordering::AcqRel) {
+        // Every poll looks here, so looking must not write.
+        if !self.commanded.load(Ordering::Acquire) {
             return Vec::new();
         }
+        self.commanded.store(false, Ordering::Release);
         std::mem::take(&mut *self.commands.lock())
     }
 
-    pub(crate) fn register(&self, waker: &std::task::Waker) {
-        self.waker.register(waker);
+    /// Whom [`Shared::wake`] wakes from now on.
+    pub(crate) fn register(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
     }
 
     /// Gives one slot back, and wakes an actor that waits for its last one to stop.
@@ -374,7 +390,7 @@ impl Shared {
     pub(crate) fn leave(&self) {
         self.gate.leave();
         if self.state() == ActorState::Draining {
-            self.waker.wake();
+            self.wake();
         }
     }
 }

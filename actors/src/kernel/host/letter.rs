@@ -12,7 +12,7 @@ use super::context::{Context, Dispatch};
 use crate::kernel::error::CallError;
 use crate::kernel::panic;
 use crate::kernel::request::Ambient;
-use crate::kernel::shared::{Shared, Slot, Unrun};
+use crate::kernel::shared::{Shared, Slot, Unrun, count_here};
 
 thread_local! {
     /// How [`Ref`](super::Ref) hands a stamp to `pack`, which actix calls synchronously
@@ -303,13 +303,13 @@ where
         let outcomes = &ctx.shared().outcomes;
         match self.skip() {
             Some(Skip::Abandoned) => {
-                outcomes.abandoned.fetch_add(1, Ordering::Relaxed);
+                count_here(&outcomes.abandoned);
                 self.answer(ctx.shared(), CallError::Expired);
                 self.discard(ctx.shared());
                 return;
             }
             Some(Skip::Expired) => {
-                outcomes.expired.fetch_add(1, Ordering::Relaxed);
+                count_here(&outcomes.expired);
                 self.answer(ctx.shared(), CallError::Expired);
                 self.discard(ctx.shared());
                 return;
@@ -347,10 +347,10 @@ where
         });
         match outcome {
             Ok(()) => {
-                ctx.shared().outcomes.handled.fetch_add(1, Ordering::Relaxed);
+                count_here(&ctx.shared().outcomes.handled);
             }
             Err(caught) => {
-                ctx.shared().outcomes.panicked.fetch_add(1, Ordering::Relaxed);
+                count_here(&ctx.shared().outcomes.panicked);
                 if let (Some(reply), Some(ticket)) = (&self.reply, ticket) {
                     record(ctx.shared(), ticket, reply, ctx.verdict(&caught));
                 }
