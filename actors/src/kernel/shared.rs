@@ -18,6 +18,7 @@ use super::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use super::error::{CallError, Refused};
 use super::gate::Gate;
 use super::request::RequestId;
+use super::roll::{self, Number};
 use super::verdicts::Verdicts;
 
 /// Where an actor is in its life.
@@ -135,6 +136,7 @@ pub(crate) struct Outcomes {
 
 pub(crate) struct Shared {
     pub(crate) id: u64,
+    pub(crate) number: Number,
     pub(crate) name: Arc<str>,
     pub(crate) kind: &'static str,
     pub(crate) gate: Gate,
@@ -170,16 +172,17 @@ impl Shared {
         id: u64,
         name: Arc<str>,
         kind: &'static str,
-        capacity: usize,
+        gate: Gate,
         dead_letters: Arc<DeadLetters>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let born =
             LifecycleEvent { state: ActorState::Starting, generation: 0, last_failure: None };
-        Self {
+        let shared = Arc::new(Self {
             id,
+            number: Number::next(),
             name,
             kind,
-            gate: Gate::new(capacity),
+            gate,
             foreign: AtomicU64::new(0),
             bounced: AtomicU64::new(0),
             outcomes: Outcomes::default(),
@@ -200,7 +203,9 @@ impl Shared {
             commands: Mutex::new(Vec::new()),
             commanded: AtomicBool::new(false),
             waker: Mutex::new(None),
-        }
+        });
+        roll::enter(&shared);
+        shared
     }
 
     #[inline]
@@ -289,8 +294,10 @@ impl Shared {
         self.state.store(ActorState::Stopped.encode(), Ordering::Release);
     }
 
-    pub(crate) fn note_bounced(&self) {
+    /// A message passed the gate and found the mailbox closed: it was never accepted.
+    pub(crate) fn bounced(&self) {
         self.bounced.fetch_add(1, Ordering::Relaxed);
+        self.leave();
     }
 
     pub(crate) fn note_launched(&self) {
@@ -386,9 +393,20 @@ impl Shared {
     }
 
     /// Gives one slot back, and wakes an actor that waits for its last one to stop.
-    #[inline]
     pub(crate) fn leave(&self) {
         self.gate.leave();
+        self.wake_if_draining();
+    }
+
+    /// The same on the actor's own thread, where it costs less.
+    #[inline]
+    pub(crate) fn leave_here(&self) {
+        self.gate.leave_here();
+        self.wake_if_draining();
+    }
+
+    #[inline]
+    fn wake_if_draining(&self) {
         if self.state() == ActorState::Draining {
             self.wake();
         }
@@ -414,23 +432,24 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// One slot of an actor's gate, given back when it is dropped.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        roll::leave(self.number);
+    }
+}
+
+/// One slot of an actor's gate, held by a reply that is still to come and given back when
+/// it is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<Shared>);
 
 impl Slot {
-    #[inline]
     pub(crate) const fn taken(shared: Arc<Shared>) -> Self {
         Self(shared)
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.0
     }
 }
 
 impl Drop for Slot {
-    #[inline]
     fn drop(&mut self) {
         self.0.leave();
     }

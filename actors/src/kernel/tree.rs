@@ -13,9 +13,10 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::dead_letters::DeadLetters;
+use super::gate::Gate;
 use super::host::{Context, Host, Ref, mailbox};
 use super::shared::{ActorState, Parent, Seat, Shared};
-use super::spec::{Placement, Spec};
+use super::spec::{Overflow, Placement, Spec};
 use super::supervisor::{Board, Child, stop_all};
 
 /// The supervision tree: starts actors, finds them by name, shows them, stops them.
@@ -175,7 +176,11 @@ impl Tree {
         let name = self.free_name(&spec.name, id);
         let kind = std::any::type_name::<A>();
         let dead_letters = Arc::clone(&self.0.dead_letters);
-        let shared = Arc::new(Shared::new(id, name, kind, spec.capacity, dead_letters));
+        let gate = match spec.overflow {
+            Overflow::Wait => Gate::with_line(spec.capacity),
+            Overflow::Reject | Overflow::DropOldest => Gate::new(spec.capacity),
+        };
+        let shared = Shared::new(id, name, kind, gate, dead_letters);
         let (addr, receiver) = mailbox::<A>();
         let reference = Ref::new(addr, Arc::clone(&shared), spec.overflow);
         self.0.nodes.lock().by_id.insert(

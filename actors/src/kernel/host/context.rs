@@ -70,7 +70,8 @@ where
 /// The message being handled.
 pub(super) struct Dispatch {
     ticket: Option<u64>,
-    slot: Option<Slot>,
+    /// It holds a slot of the gate, until a reply takes the slot over.
+    holds_slot: bool,
     ambient: Ambient,
     /// The handler has returned and its reply is being sent: what is spawned now is the
     /// reply, and holds the message's slot until it is done.
@@ -78,8 +79,13 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(super) const fn new(ticket: Option<u64>, slot: Option<Slot>, ambient: Ambient) -> Self {
-        Self { ticket, slot, ambient, replying: false }
+    pub(super) const fn new(ticket: Option<u64>, holds_slot: bool, ambient: Ambient) -> Self {
+        Self { ticket, holds_slot, ambient, replying: false }
+    }
+
+    /// The slot, for a reply that outlives the handler.
+    fn take_slot(&mut self, shared: &Arc<Shared>) -> Option<Slot> {
+        std::mem::take(&mut self.holds_slot).then(|| Slot::taken(Arc::clone(shared)))
     }
 }
 
@@ -184,16 +190,21 @@ where
         }
     }
 
-    pub(super) const fn end_dispatch(&mut self) -> Option<Dispatch> {
-        self.dispatch.take()
+    /// Gives the message's slot back, unless a reply took it along.
+    pub(super) fn end_dispatch(&mut self) {
+        if self.dispatch.take().is_some_and(|dispatch| dispatch.holds_slot) {
+            self.shared().leave_here();
+        }
     }
 
     /// Whose work a future spawned right now is.
     pub(super) fn origin(&mut self) -> Origin {
+        let shared = self.myself.shared();
         match &mut self.dispatch {
             None => Origin::own(),
             Some(dispatch) if dispatch.replying => {
-                Origin::reply(dispatch.ticket, dispatch.slot.take(), dispatch.ambient.clone())
+                let slot = dispatch.take_slot(shared);
+                Origin::reply(dispatch.ticket, slot, dispatch.ambient.clone())
             }
             // It may outlive the message (a timer, a stream): it keeps the request's id and
             // sheds its deadline.
@@ -207,7 +218,7 @@ where
         match &mut self.dispatch {
             Some(dispatch) => ReplyWork {
                 ticket: dispatch.ticket,
-                _slot: dispatch.slot.take(),
+                _slot: dispatch.take_slot(self.myself.shared()),
                 ambient: dispatch.ambient.clone(),
                 generation,
             },

@@ -12,7 +12,8 @@ use super::context::{Context, Dispatch};
 use crate::kernel::error::CallError;
 use crate::kernel::panic;
 use crate::kernel::request::Ambient;
-use crate::kernel::shared::{Shared, Slot, Unrun, count_here};
+use crate::kernel::roll::{self, Number};
+use crate::kernel::shared::{Shared, Unrun, count_here};
 
 thread_local! {
     /// How [`Ref`](super::Ref) hands a stamp to `pack`, which actix calls synchronously
@@ -92,7 +93,7 @@ impl Progress {
 /// What travels with every message that passed the gate: small, because most have no more.
 #[derive(Debug)]
 pub(super) struct Stamp {
-    slot: Slot,
+    actor: Number,
     ticket: u64,
     laden: bool,
 }
@@ -113,7 +114,7 @@ impl Stamp {
     /// A stamp to be used by [`stamped`] at once: its luggage waits in this thread.
     #[inline]
     pub(super) fn new(
-        slot: Slot,
+        actor: Number,
         ticket: u64,
         ambient: Ambient,
         progress: Option<Arc<Progress>>,
@@ -123,7 +124,7 @@ impl Stamp {
         if laden {
             Luggage::new(ambient, progress, clocked).stow();
         }
-        Self { slot, ticket, laden }
+        Self { actor, ticket, laden }
     }
 }
 
@@ -202,6 +203,8 @@ impl Carried for Luggage {
 
 /// Why a message that arrived is not handled.
 enum Skip {
+    /// Its actor rests after too many failures.
+    Refused,
     Abandoned,
     Expired,
 }
@@ -209,8 +212,8 @@ enum Skip {
 pub(super) struct Letter<M: Message, C: Carried> {
     message: Option<M>,
     reply: Option<OneshotSender<M::Result>>,
-    /// `None` for a message that came through a plain `Addr`, past the gate.
-    slot: Option<Slot>,
+    /// Whose slot it holds; `None` if it came through a plain `Addr`, past the gate.
+    actor: Option<Number>,
     ticket: u64,
     carried: C,
 }
@@ -222,9 +225,9 @@ where
     M::Result: Send,
 {
     fn pack(message: M, reply: Option<OneshotSender<M::Result>>) -> Envelope<A> {
-        let (slot, ticket, luggage) = match OUTBOUND.take() {
-            Some(Stamp { slot, ticket, laden: false }) => (Some(slot), ticket, None),
-            Some(Stamp { slot, ticket, laden: true }) => (Some(slot), ticket, LUGGAGE.take()),
+        let (actor, ticket, luggage) = match OUTBOUND.take() {
+            Some(Stamp { actor, ticket, laden: false }) => (Some(actor), ticket, None),
+            Some(Stamp { actor, ticket, laden: true }) => (Some(actor), ticket, LUGGAGE.take()),
             None => (None, 0, Luggage::foreign()),
         };
         let message = Some(message);
@@ -232,12 +235,12 @@ where
             None => Envelope::with_proxy(Box::new(Letter {
                 message,
                 reply,
-                slot,
+                actor,
                 ticket,
                 carried: Light,
             })),
             Some(carried) => {
-                Envelope::with_proxy(Box::new(Letter { message, reply, slot, ticket, carried }))
+                Envelope::with_proxy(Box::new(Letter { message, reply, actor, ticket, carried }))
             }
         }
     }
@@ -245,7 +248,10 @@ where
 
 impl<M: Message, C: Carried> Letter<M, C> {
     /// Looks at the message as it is dequeued. No user code is needed for any of this.
-    fn skip(&self) -> Option<Skip> {
+    fn skip(&self, resting: bool) -> Option<Skip> {
+        if resting {
+            return Some(Skip::Refused);
+        }
         let caller_left = self.reply.as_ref().is_some_and(OneshotSender::is_closed);
         let ambient = self.carried.ambient();
         if caller_left || ambient.is_cancelled() {
@@ -259,9 +265,29 @@ impl<M: Message, C: Carried> Letter<M, C> {
         (past || lost).then_some(Skip::Expired)
     }
 
+    /// Ends the message unrun, on its actor's thread.
+    #[cold]
+    fn pass_over(&mut self, why: &Skip, shared: &Shared) {
+        let counter = match why {
+            Skip::Refused => None,
+            Skip::Abandoned => Some(&shared.outcomes.abandoned),
+            Skip::Expired => Some(&shared.outcomes.expired),
+        };
+        if let Some(counter) = counter {
+            count_here(counter);
+            self.answer(shared, CallError::Expired);
+            self.discard(shared);
+        } else {
+            self.bury(shared);
+        }
+        if self.actor.is_some() {
+            shared.leave_here();
+        }
+    }
+
     /// Leaves `verdict` for a caller that still waits.
     fn answer(&self, shared: &Shared, verdict: CallError) {
-        if let (Some(reply), Some(_)) = (&self.reply, &self.slot) {
+        if let (Some(reply), Some(_)) = (&self.reply, &self.actor) {
             record(shared, self.ticket, reply, verdict);
         }
     }
@@ -293,28 +319,12 @@ where
 {
     fn handle(&mut self, act: &mut A, ctx: &mut Context<A>) {
         ctx.take_turn();
-        if self.slot.is_none() {
+        if self.actor.is_none() {
             ctx.shared().foreign.fetch_add(1, Ordering::Relaxed);
         }
-        if ctx.is_resting() {
-            self.bury(&Arc::clone(ctx.shared()));
+        if let Some(why) = self.skip(ctx.is_resting()) {
+            self.pass_over(&why, ctx.shared());
             return;
-        }
-        let outcomes = &ctx.shared().outcomes;
-        match self.skip() {
-            Some(Skip::Abandoned) => {
-                count_here(&outcomes.abandoned);
-                self.answer(ctx.shared(), CallError::Expired);
-                self.discard(ctx.shared());
-                return;
-            }
-            Some(Skip::Expired) => {
-                count_here(&outcomes.expired);
-                self.answer(ctx.shared(), CallError::Expired);
-                self.discard(ctx.shared());
-                return;
-            }
-            None => {}
         }
         let Some(message) = self.message.take() else { return };
         let _span = ctx.message_span::<M>(self.carried.take_span(), self.carried.ambient());
@@ -333,10 +343,10 @@ where
         A: Actor<Context = Context<A>> + Handler<M>,
     {
         let ambient = self.carried.ambient().clone();
-        let asked = self.reply.is_some() && self.slot.is_some();
+        let asked = self.reply.is_some() && self.actor.is_some();
         let ticket = asked.then_some(self.ticket);
         // The slot moves with the work: a reply future takes it from here.
-        ctx.begin_dispatch(Dispatch::new(ticket, self.slot.take(), ambient));
+        ctx.begin_dispatch(Dispatch::new(ticket, self.actor.is_some(), ambient));
         let reply = &mut self.reply;
         let outcome = panic::catch(|| {
             self.carried.ambient().enter(|| {
@@ -357,8 +367,7 @@ where
                 ctx.panicked(&caught, Some(std::any::type_name::<M>()));
             }
         }
-        // Its slot goes back here, unless a reply took it along.
-        drop(ctx.end_dispatch());
+        ctx.end_dispatch();
     }
 }
 
@@ -392,8 +401,11 @@ impl<M: Message, C: Carried> Drop for Letter<M, C> {
         if self.message.is_none() {
             return;
         }
-        if let Some(slot) = &self.slot {
-            self.bury(&Arc::clone(slot.shared()));
+        if let Some(actor) = self.actor {
+            if let Some(shared) = roll::find(actor) {
+                self.bury(&shared);
+                shared.leave();
+            }
         } else if let Some(shared) = EMPTYING.try_with(|of| of.borrow().clone()).ok().flatten() {
             shared.foreign.fetch_add(1, Ordering::Relaxed);
             self.bury(&shared);
