@@ -272,6 +272,15 @@ impl Shared {
     /// Whether a new message may be queued now.
     #[inline]
     pub(crate) fn admits(&self) -> Result<(), Refused> {
+        if self.state.load(Ordering::Acquire) == ActorState::Running.encode() {
+            return Ok(());
+        }
+        self.admits_meanwhile()
+    }
+
+    /// Whether a message may be queued while the actor is not running.
+    #[cold]
+    fn admits_meanwhile(&self) -> Result<(), Refused> {
         match self.state() {
             ActorState::Starting
             | ActorState::Running

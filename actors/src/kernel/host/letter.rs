@@ -19,8 +19,10 @@ thread_local! {
     /// How [`Ref`](super::Ref) hands a stamp to `pack`, which actix calls synchronously
     /// inside `Addr::send` with the message alone.
     static OUTBOUND: Cell<Option<Stamp>> = const { Cell::new(None) };
-    /// The luggage of a stamp that has any.
+    /// The luggage of that message, if it has any.
     static LUGGAGE: Cell<Option<Luggage>> = const { Cell::new(None) };
+    /// Whether it has. Most have none, and need not look at a cell of that size.
+    static LADEN: Cell<bool> = const { Cell::new(false) };
     /// Set while a message is dropped to make room for a newer one.
     static DISPLACING: Cell<bool> = const { Cell::new(false) };
     /// Whose mailbox is being emptied: a message that came through a plain `Addr` does
@@ -36,8 +38,8 @@ pub(super) fn stamped<T>(stamp: Stamp, send: impl FnOnce() -> T) -> (T, Option<S
         outbound.set(Some(stamp));
         let sent = send();
         let unsent = outbound.take();
-        if unsent.as_ref().is_some_and(|stamp| stamp.laden) {
-            drop(LUGGAGE.take());
+        if unsent.is_some() {
+            drop(Luggage::collect());
         }
         (sent, unsent)
     })
@@ -95,7 +97,6 @@ impl Progress {
 pub(super) struct Stamp {
     actor: Number,
     ticket: u64,
-    laden: bool,
 }
 
 /// What travels with a message besides its stamp, if there is anything.
@@ -120,11 +121,10 @@ impl Stamp {
         progress: Option<Arc<Progress>>,
     ) -> Self {
         let clocked = ticket.is_multiple_of(CLOCKED);
-        let laden = clocked || progress.is_some() || !ambient.is_nothing() || spans_are_on();
-        if laden {
+        if clocked || progress.is_some() || !ambient.is_nothing() || spans_are_on() {
             Luggage::new(ambient, progress, clocked).stow();
         }
-        Self { actor, ticket, laden }
+        Self { actor, ticket }
     }
 }
 
@@ -145,6 +145,12 @@ impl Luggage {
 
     fn stow(self) {
         LUGGAGE.set(Some(self));
+        LADEN.set(true);
+    }
+
+    #[inline]
+    fn collect() -> Option<Self> {
+        if LADEN.replace(false) { LUGGAGE.take() } else { None }
     }
 }
 
@@ -226,8 +232,7 @@ where
 {
     fn pack(message: M, reply: Option<OneshotSender<M::Result>>) -> Envelope<A> {
         let (actor, ticket, luggage) = match OUTBOUND.take() {
-            Some(Stamp { actor, ticket, laden: false }) => (Some(actor), ticket, None),
-            Some(Stamp { actor, ticket, laden: true }) => (Some(actor), ticket, LUGGAGE.take()),
+            Some(Stamp { actor, ticket }) => (Some(actor), ticket, Luggage::collect()),
             None => (None, 0, Luggage::foreign()),
         };
         let message = Some(message);
@@ -326,48 +331,67 @@ where
             self.pass_over(&why, ctx.shared());
             return;
         }
-        let Some(message) = self.message.take() else { return };
-        let _span = ctx.message_span::<M>(self.carried.take_span(), self.carried.ambient());
-        self.run(message, act, ctx);
+        let sender = self.carried.take_span();
+        let _span = sender.map(|sender| ctx.message_span::<M>(&sender, self.carried.ambient()));
+        let asked = self.reply.is_some() && self.actor.is_some();
+        let ticket = asked.then_some(self.ticket);
+        // The slot moves with the work: a reply future takes it from here.
+        let ambient = self.carried.ambient().clone();
+        ctx.begin_dispatch(Dispatch::new(ticket, self.actor.is_some(), ambient));
+        let mut turn = Turn { letter: self, act, ctx };
+        // A closure of one word: what it captures is copied, and copying what was just
+        // written stalls.
+        let outcome = panic::catch(|| turn.handle());
+        turn.finish(outcome, ticket);
     }
 }
 
-impl<M, C> Letter<M, C>
+/// A message in its handler's hands.
+struct Turn<'a, A, M: Message, C: Carried>
 where
+    A: Actor<Context = Context<A>>,
+{
+    letter: &'a mut Letter<M, C>,
+    act: &'a mut A,
+    ctx: &'a mut Context<A>,
+}
+
+impl<A, M, C> Turn<'_, A, M, C>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
     M: Message + Send + 'static,
     M::Result: Send,
     C: Carried,
 {
-    fn run<A>(&mut self, message: M, act: &mut A, ctx: &mut Context<A>)
-    where
-        A: Actor<Context = Context<A>> + Handler<M>,
-    {
-        let ambient = self.carried.ambient().clone();
-        let asked = self.reply.is_some() && self.actor.is_some();
-        let ticket = asked.then_some(self.ticket);
-        // The slot moves with the work: a reply future takes it from here.
-        ctx.begin_dispatch(Dispatch::new(ticket, self.actor.is_some(), ambient));
-        let reply = &mut self.reply;
-        let outcome = panic::catch(|| {
-            self.carried.ambient().enter(|| {
-                let response = act.handle(message, ctx);
-                ctx.replying();
-                response.handle(ctx, reply.take());
-            });
+    #[inline]
+    fn handle(&mut self) {
+        let Self { letter, act, ctx } = self;
+        let Letter { message, reply, carried, .. } = &mut **letter;
+        let Some(message) = message.take() else { return };
+        carried.ambient().enter(|| {
+            let response = act.handle(message, ctx);
+            ctx.replying();
+            response.handle(ctx, reply.take());
         });
+    }
+
+    #[inline]
+    fn finish(mut self, outcome: Result<(), panic::Panic>, ticket: Option<u64>) {
         match outcome {
-            Ok(()) => {
-                count_here(&ctx.shared().outcomes.handled);
-            }
-            Err(caught) => {
-                count_here(&ctx.shared().outcomes.panicked);
-                if let (Some(reply), Some(ticket)) = (&self.reply, ticket) {
-                    record(ctx.shared(), ticket, reply, ctx.verdict(&caught));
-                }
-                ctx.panicked(&caught, Some(std::any::type_name::<M>()));
-            }
+            Ok(()) => count_here(&self.ctx.shared().outcomes.handled),
+            Err(caught) => self.panicked(&caught, ticket),
         }
-        ctx.end_dispatch();
+        self.ctx.end_dispatch();
+    }
+
+    #[cold]
+    fn panicked(&mut self, caught: &panic::Panic, ticket: Option<u64>) {
+        let ctx = &mut *self.ctx;
+        count_here(&ctx.shared().outcomes.panicked);
+        if let (Some(reply), Some(ticket)) = (&self.letter.reply, ticket) {
+            record(ctx.shared(), ticket, reply, ctx.verdict(caught));
+        }
+        ctx.panicked(caught, Some(std::any::type_name::<M>()));
     }
 }
 
