@@ -68,7 +68,7 @@ where
 }
 
 /// The message being handled.
-pub(super) struct Dispatch {
+struct Dispatch {
     ticket: Option<u64>,
     /// It holds a slot of the gate, until a reply takes the slot over.
     holds_slot: bool,
@@ -79,10 +79,6 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(super) const fn new(ticket: Option<u64>, holds_slot: bool, ambient: Ambient) -> Self {
-        Self { ticket, holds_slot, ambient, replying: false }
-    }
-
     /// The slot, for a reply that outlives the handler.
     fn take_slot(&mut self, shared: &Arc<Shared>) -> Option<Slot> {
         std::mem::take(&mut self.holds_slot).then(|| Slot::taken(Arc::clone(shared)))
@@ -186,8 +182,14 @@ where
 
     // ===== dispatch =====
 
-    pub(super) fn begin_dispatch(&mut self, dispatch: Dispatch) {
-        self.dispatch = Some(dispatch);
+    #[inline]
+    pub(super) fn begin_dispatch(
+        &mut self,
+        ticket: Option<u64>,
+        holds_slot: bool,
+        ambient: Ambient,
+    ) {
+        self.dispatch = Some(Dispatch { ticket, holds_slot, ambient, replying: false });
     }
 
     pub(super) fn replying(&mut self) {
@@ -197,8 +199,11 @@ where
     }
 
     /// Gives the message's slot back, unless a reply took it along.
+    #[inline]
     pub(super) fn end_dispatch(&mut self) {
-        if self.dispatch.take().is_some_and(|dispatch| dispatch.holds_slot) {
+        let holds_slot = self.dispatch.as_ref().is_some_and(|dispatch| dispatch.holds_slot);
+        self.dispatch = None;
+        if holds_slot {
             self.shared().leave_here();
         }
     }

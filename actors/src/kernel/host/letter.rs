@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use actix::dev::{Envelope, EnvelopeProxy, MessageResponse, OneshotSender, ToEnvelope};
 use actix::{Actor, Handler, Message};
 use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
 
-use super::context::{Context, Dispatch};
+use super::context::Context;
 use crate::kernel::error::CallError;
 use crate::kernel::panic;
 use crate::kernel::request::Ambient;
@@ -18,11 +19,9 @@ use crate::kernel::shared::{Shared, Unrun, count_here};
 thread_local! {
     /// How [`Ref`](super::Ref) hands a stamp to `pack`, which actix calls synchronously
     /// inside `Addr::send` with the message alone.
-    static OUTBOUND: Cell<Option<Stamp>> = const { Cell::new(None) };
+    static OUTBOUND: Outbound = const { Outbound::empty() };
     /// The luggage of that message, if it has any.
     static LUGGAGE: Cell<Option<Luggage>> = const { Cell::new(None) };
-    /// Whether it has. Most have none, and need not look at a cell of that size.
-    static LADEN: Cell<bool> = const { Cell::new(false) };
     /// Set while a message is dropped to make room for a newer one.
     static DISPLACING: Cell<bool> = const { Cell::new(false) };
     /// Whose mailbox is being emptied: a message that came through a plain `Addr` does
@@ -34,15 +33,40 @@ thread_local! {
 /// which is how a closed mailbox shows itself.
 #[inline]
 pub(super) fn stamped<T>(stamp: Stamp, send: impl FnOnce() -> T) -> (T, Option<Stamp>) {
-    OUTBOUND.with(|outbound| {
-        outbound.set(Some(stamp));
-        let sent = send();
-        let unsent = outbound.take();
-        if unsent.is_some() {
-            drop(Luggage::collect());
-        }
-        (sent, unsent)
-    })
+    OUTBOUND.with(|outbound| outbound.put(stamp));
+    let sent = send();
+    let unsent = OUTBOUND.with(Outbound::take);
+    if unsent.is_some() {
+        drop(Luggage::collect());
+    }
+    (sent, unsent)
+}
+
+/// The stamp on its way to `pack`. Cells of one word, because a wider read of what was
+/// just written in words stalls.
+struct Outbound {
+    actor: Cell<Option<Number>>,
+    ticket: Cell<u64>,
+    /// Whether luggage waits for it too.
+    laden: Cell<bool>,
+}
+
+impl Outbound {
+    const fn empty() -> Self {
+        Self { actor: Cell::new(None), ticket: Cell::new(0), laden: Cell::new(false) }
+    }
+
+    #[inline]
+    fn put(&self, stamp: Stamp) {
+        self.actor.set(Some(stamp.actor));
+        self.ticket.set(stamp.ticket);
+    }
+
+    #[inline]
+    fn take(&self) -> Option<Stamp> {
+        let actor = self.actor.take()?;
+        Some(Stamp { actor, ticket: self.ticket.get() })
+    }
 }
 
 /// Drops an envelope because a newer message takes its place.
@@ -122,14 +146,13 @@ impl Stamp {
     ) -> Self {
         let clocked = ticket.is_multiple_of(CLOCKED);
         if clocked || progress.is_some() || !ambient.is_nothing() || spans_are_on() {
-            Luggage::new(ambient, progress, clocked).stow();
+            Luggage::stow(ambient, progress, clocked);
         }
         Self { actor, ticket }
     }
 }
 
 impl Luggage {
-    #[inline(never)]
     fn new(ambient: Ambient, progress: Option<Arc<Progress>>, clocked: bool) -> Self {
         let sent_at = clocked.then(Instant::now);
         let span = spans_are_on().then(tracing::Span::current);
@@ -143,19 +166,26 @@ impl Luggage {
         laden.then(|| Self::new(ambient, None, false))
     }
 
-    fn stow(self) {
-        LUGGAGE.set(Some(self));
-        LADEN.set(true);
+    #[inline(never)]
+    fn stow(ambient: Ambient, progress: Option<Arc<Progress>>, clocked: bool) {
+        LUGGAGE.set(Some(Self::new(ambient, progress, clocked)));
+        OUTBOUND.with(|outbound| outbound.laden.set(true));
     }
 
     #[inline]
     fn collect() -> Option<Self> {
-        if LADEN.replace(false) { LUGGAGE.take() } else { None }
+        let laden = OUTBOUND.with(|outbound| outbound.laden.replace(false));
+        if laden { LUGGAGE.take() } else { None }
     }
 }
 
 #[inline]
 fn spans_are_on() -> bool {
+    LevelFilter::current() >= LevelFilter::DEBUG && span_is_wanted()
+}
+
+#[cold]
+fn span_is_wanted() -> bool {
     tracing::enabled!(target: "steadfast::message", tracing::Level::DEBUG)
 }
 
@@ -231,24 +261,35 @@ where
     M::Result: Send,
 {
     fn pack(message: M, reply: Option<OneshotSender<M::Result>>) -> Envelope<A> {
-        let (actor, ticket, luggage) = match OUTBOUND.take() {
-            Some(Stamp { actor, ticket }) => (Some(actor), ticket, Luggage::collect()),
-            None => (None, 0, Luggage::foreign()),
+        let Some(Stamp { actor, ticket }) = OUTBOUND.with(Outbound::take) else {
+            return match Luggage::foreign() {
+                None => seal(message, reply, None, 0, Light),
+                Some(luggage) => seal(message, reply, None, 0, luggage),
+            };
         };
-        let message = Some(message);
-        match luggage {
-            None => Envelope::with_proxy(Box::new(Letter {
-                message,
-                reply,
-                actor,
-                ticket,
-                carried: Light,
-            })),
-            Some(carried) => {
-                Envelope::with_proxy(Box::new(Letter { message, reply, actor, ticket, carried }))
-            }
+        match Luggage::collect() {
+            None => seal(message, reply, Some(actor), ticket, Light),
+            Some(luggage) => seal(message, reply, Some(actor), ticket, luggage),
         }
     }
+}
+
+#[inline]
+fn seal<A, M, C>(
+    message: M,
+    reply: Option<OneshotSender<M::Result>>,
+    actor: Option<Number>,
+    ticket: u64,
+    carried: C,
+) -> Envelope<A>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+    C: Carried + Send + 'static,
+{
+    let message = Some(message);
+    Envelope::with_proxy(Box::new(Letter { message, reply, actor, ticket, carried }))
 }
 
 impl<M: Message, C: Carried> Letter<M, C> {
@@ -337,7 +378,7 @@ where
         let ticket = asked.then_some(self.ticket);
         // The slot moves with the work: a reply future takes it from here.
         let ambient = self.carried.ambient().clone();
-        ctx.begin_dispatch(Dispatch::new(ticket, self.actor.is_some(), ambient));
+        ctx.begin_dispatch(ticket, self.actor.is_some(), ambient);
         let mut turn = Turn { letter: self, act, ctx };
         // A closure of one word: what it captures is copied, and copying what was just
         // written stalls.
