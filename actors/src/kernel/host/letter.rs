@@ -1,6 +1,7 @@
 //! The envelope: what travels with a message, and what happens when it arrives.
 
 use std::cell::{Cell, RefCell};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -129,7 +130,8 @@ pub(super) struct Luggage {
     ambient: Ambient,
     progress: Option<Arc<Progress>>,
     sent_at: Option<Instant>,
-    span: Option<tracing::Span>,
+    /// Boxed because it is rare and larger than all the rest.
+    span: Option<Box<tracing::Span>>,
 }
 
 /// Every 64th message notes when it was sent.
@@ -155,7 +157,7 @@ impl Stamp {
 impl Luggage {
     fn new(ambient: Ambient, progress: Option<Arc<Progress>>, clocked: bool) -> Self {
         let sent_at = clocked.then(Instant::now);
-        let span = spans_are_on().then(tracing::Span::current);
+        let span = spans_are_on().then(|| Box::new(tracing::Span::current()));
         Self { ambient, progress, sent_at, span }
     }
 
@@ -195,7 +197,7 @@ pub(super) trait Carried {
     fn ambient(&self) -> &Ambient;
     fn progress(&self) -> Option<&Progress>;
     fn sent_at(&self) -> Option<Instant>;
-    fn take_span(&mut self) -> Option<tracing::Span>;
+    fn take_span(&mut self) -> Option<Box<tracing::Span>>;
 }
 
 /// Nothing is carried.
@@ -214,7 +216,7 @@ impl Carried for Light {
         None
     }
 
-    fn take_span(&mut self) -> Option<tracing::Span> {
+    fn take_span(&mut self) -> Option<Box<tracing::Span>> {
         None
     }
 }
@@ -232,7 +234,7 @@ impl Carried for Luggage {
         self.sent_at
     }
 
-    fn take_span(&mut self) -> Option<tracing::Span> {
+    fn take_span(&mut self) -> Option<Box<tracing::Span>> {
         self.span.take()
     }
 }
@@ -288,8 +290,11 @@ where
     M::Result: Send,
     C: Carried + Send + 'static,
 {
+    // ORDER: the box first, so that the letter is written there and not copied there.
+    let space: Box<MaybeUninit<Letter<M, C>>> = Box::new_uninit();
     let message = Some(message);
-    Envelope::with_proxy(Box::new(Letter { message, reply, actor, ticket, carried }))
+    let letter = Box::write(space, Letter { message, reply, actor, ticket, carried });
+    Envelope::with_proxy(letter)
 }
 
 impl<M: Message, C: Carried> Letter<M, C> {
@@ -372,8 +377,26 @@ where
             self.pass_over(&why, ctx.shared());
             return;
         }
-        let sender = self.carried.take_span();
-        let _span = sender.map(|sender| ctx.message_span::<M>(&sender, self.carried.ambient()));
+        if let Some(sender) = self.carried.take_span() {
+            let _span = ctx.message_span::<M>(&sender, self.carried.ambient());
+            self.run(act, ctx);
+        } else {
+            self.run(act, ctx);
+        }
+    }
+}
+
+impl<M, C> Letter<M, C>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+    C: Carried,
+{
+    #[inline]
+    fn run<A>(&mut self, act: &mut A, ctx: &mut Context<A>)
+    where
+        A: Actor<Context = Context<A>> + Handler<M>,
+    {
         let asked = self.reply.is_some() && self.actor.is_some();
         let ticket = asked.then_some(self.ticket);
         // The slot moves with the work: a reply future takes it from here.
