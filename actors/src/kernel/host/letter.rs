@@ -440,7 +440,7 @@ where
     }
 
     #[inline]
-    fn finish(mut self, outcome: Result<(), panic::Panic>, ticket: Option<u64>) {
+    fn finish(&mut self, outcome: Result<(), panic::Panic>, ticket: Option<u64>) {
         match outcome {
             Ok(()) => count_here(&self.ctx.shared().outcomes.handled),
             Err(caught) => self.panicked(&caught, ticket),
