@@ -61,7 +61,9 @@
 
 pub mod config;
 pub mod edge;
+pub mod problem;
 pub mod runtime;
+pub mod telemetry;
 
 pub use runtime::Steadfast;
 #[doc(inline)]

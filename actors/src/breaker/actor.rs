@@ -10,8 +10,9 @@ use futures_util::stream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
-use super::core::{Command, Core};
+use super::core::Core;
 use super::messages::{Ack, Disable, ForceClose, ForceOpen, MetricsOnly, Reset};
+use super::operator::Command;
 use crate::kernel::Context;
 
 /// Makes a breaker's transitions that are due while nobody calls, and obeys operators.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use super::state::Finding;
+use super::window::Sample;
+
 /// What a call says about the dependency's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -10,7 +13,7 @@ pub enum Outcome {
     Success,
     /// It failed, or could not be reached.
     Failure,
-    /// It answered well, but too late to be of use.
+    /// It answered well, but too late to be of use. As a probe it has failed.
     Slow,
     /// It answered, and the answer says nothing about its health. Not counted.
     Ignored,
@@ -36,6 +39,41 @@ impl Outcome {
             429 => Self::Throttled { retry_after },
             408 | 500..=599 => Self::Failure,
             _ => Self::Success,
+        }
+    }
+}
+
+impl Outcome {
+    /// What the window is told; `None`: nothing. `slow`: whether the call was.
+    #[inline]
+    pub(super) const fn sample(self, slow: bool) -> Option<Sample> {
+        match self {
+            Self::Success => Some(Sample { failed: false, slow }),
+            Self::Slow => Some(Sample { failed: false, slow: true }),
+            Self::Failure | Self::Throttled { .. } => Some(Sample { failed: true, slow }),
+            Self::Cancelled if slow => Some(Sample { failed: true, slow: true }),
+            Self::Cancelled | Self::Ignored => None,
+        }
+    }
+
+    /// What a probe's outcome says. `slow`: whether it was.
+    pub(super) const fn finding(self, slow: bool, tracks_slow: bool) -> Finding {
+        match self {
+            Self::Success if slow && tracks_slow => Finding::Bad,
+            Self::Success => Finding::Ok,
+            Self::Failure | Self::Slow | Self::Throttled { .. } => Finding::Bad,
+            Self::Ignored => Finding::Ignored,
+            Self::Cancelled if slow => Finding::Bad,
+            Self::Cancelled => Finding::Returned,
+        }
+    }
+
+    /// The wait a throttling answer asks for, if it asks for one.
+    #[inline]
+    pub(super) fn asked_wait(self) -> Option<Duration> {
+        match self {
+            Self::Throttled { retry_after } => retry_after.filter(|wait| !wait.is_zero()),
+            Self::Success | Self::Failure | Self::Slow | Self::Ignored | Self::Cancelled => None,
         }
     }
 }

@@ -21,7 +21,8 @@ enum Source {
 
 impl Clock {
     /// The processor's time-stamp counter where it is steady, else the system's
-    /// monotonic clock. The default.
+    /// monotonic clock. The default. The first one in a process is calibrated, which blocks
+    /// for up to 200 ms: build breakers at start-up.
     #[must_use]
     pub fn fast() -> Self {
         let clock = quanta::Clock::new();

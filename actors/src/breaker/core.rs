@@ -3,7 +3,6 @@
 //! INVARIANT: liveness never depends on the actor. Any thread makes any transition; the
 //! actor only makes those that are due while nobody calls.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -15,32 +14,54 @@ use super::config::Config;
 use super::gate::{Gate, Lease, Memory, Word};
 use super::journal::{Event, Journal};
 use super::state::{self, Ending, Entry, Finding, FlapMemory, Phase, Step, Trials, Verdict};
-use super::window::{Sample, Window};
-use super::{
-    Ack, BreakerState, Cause, DependencyId, Outcome, Permit, RejectCause, Rejected, Snapshot,
-};
+use super::window::Window;
+use super::{BreakerState, Cause, DependencyId, Outcome, RejectCause, Rejected, Snapshot};
 
 #[derive(Debug)]
 pub(super) struct Core {
-    gate: Gate,
+    pub(super) gate: Gate,
     streak: CachePadded<Streak>,
     window: Window,
     lease: Lease,
-    memory: Memory,
+    pub(super) memory: Memory,
     late: AtomicU64,
     journal: Journal,
     dependency: DependencyId,
-    clock: Clock,
+    pub(super) clock: Clock,
     config: Config,
+}
+
+/// When a call was admitted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admission {
+    pub(super) epoch: u64,
+    pub(super) at_ns: u64,
 }
 
 /// What a success must look at besides its own bucket.
 #[derive(Debug, Default)]
 struct Streak {
-    /// Failures since the last success; a racing success may swallow one.
+    /// Failures since the last success, if a row of them opens; a racing success may
+    /// swallow one.
     failures: AtomicU32,
     /// A rate is over its limit, and only the minimum of calls is missing.
     armed: AtomicBool,
+}
+
+// Every call reads these, so they are only written when they change.
+impl Streak {
+    #[inline]
+    fn end(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn arm(&self, armed: bool) {
+        if self.armed.load(Ordering::Relaxed) != armed {
+            self.armed.store(armed, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Core {
@@ -72,11 +93,11 @@ impl Core {
     }
 
     #[inline]
-    pub(super) fn try_acquire(self: &Arc<Self>) -> Result<Permit, Rejected> {
+    pub(super) fn admit(&self) -> Result<Admission, Rejected> {
         let now = self.clock.nanos();
         let word = self.gate.load();
         let epoch = if word.is_closed() { word.epoch() } else { self.enter(word, now)? };
-        Ok(Permit::new(Arc::clone(self), epoch, now))
+        Ok(Admission { epoch, at_ns: now })
     }
 
     /// Asks a gate that is not closed; the epoch if the call may pass.
@@ -114,13 +135,13 @@ impl Core {
         Rejected::new(self.dependency, cause, Duration::from_millis(wait_ms))
     }
 
-    /// Counts what came of a call that was admitted in `epoch`.
+    /// Counts what came of an admitted call.
     #[inline]
-    pub(super) fn settle(&self, epoch: u64, started_ns: u64, outcome: Outcome) {
+    pub(super) fn settle(&self, admission: Admission, outcome: Outcome) {
         let now = self.clock.nanos();
-        let slow = now.saturating_sub(started_ns) >= self.config.slow_after_ns;
+        let slow = now.saturating_sub(admission.at_ns) >= self.config.slow_after_ns;
         let word = self.gate.load();
-        if word.epoch() != epoch {
+        if word.epoch() != admission.epoch {
             self.late.fetch_add(1, Ordering::Relaxed);
         } else if word.is_closed() {
             self.count(word, now, outcome, slow);
@@ -133,7 +154,7 @@ impl Core {
         match word.state() {
             BreakerState::HalfOpen => self.settle_probe(word, now, outcome, slow),
             BreakerState::MetricsOnly => {
-                if let Some(sample) = sample(outcome, slow) {
+                if let Some(sample) = outcome.sample(slow) {
                     self.window.record(now, sample);
                 }
             }
@@ -146,26 +167,24 @@ impl Core {
     }
 
     /// Takes back the permit of a call that was not made.
-    pub(super) fn give_back(&self, epoch: u64) {
+    pub(super) fn give_back(&self, admission: Admission) {
         let word = self.gate.load();
-        if word.epoch() == epoch && word.state() == BreakerState::HalfOpen {
+        if word.epoch() == admission.epoch && word.state() == BreakerState::HalfOpen {
             self.step_trial(word, self.clock.nanos(), Finding::Returned);
         }
     }
 
     #[inline]
     fn count(&self, word: Word, now: u64, outcome: Outcome, slow: bool) {
-        if let Some(retry_after) = asked_wait(outcome) {
+        if let Some(retry_after) = outcome.asked_wait() {
             return self.open(word, now, Cause::Throttled { retry_after });
         }
-        let Some(sample) = sample(outcome, slow) else { return };
+        let Some(sample) = outcome.sample(slow) else { return };
         self.window.record(now, sample);
         if sample.failed {
             self.count_failure(word, now);
         } else {
-            if self.streak.failures.load(Ordering::Relaxed) != 0 {
-                self.streak.failures.store(0, Ordering::Relaxed);
-            }
+            self.streak.end();
             let suspect = sample.slow && self.config.slow_percent.is_some();
             if suspect || self.streak.armed.load(Ordering::Relaxed) {
                 self.judge(word, now);
@@ -174,24 +193,25 @@ impl Core {
     }
 
     fn count_failure(&self, word: Word, now: u64) {
-        let failures = self.streak.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if self.config.consecutive_failures.is_some_and(|limit| failures >= limit) {
-            self.open(word, now, Cause::ConsecutiveFailures { failures });
-        } else {
-            self.judge(word, now);
+        if let Some(limit) = self.config.consecutive_failures {
+            let failures = self.streak.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            if failures >= limit {
+                return self.open(word, now, Cause::ConsecutiveFailures { failures });
+            }
         }
+        self.judge(word, now);
     }
 
     fn judge(&self, word: Word, now: u64) {
         match state::judge(self.window.sum(now), &self.config) {
-            Verdict::Healthy => self.streak.armed.store(false, Ordering::Relaxed),
-            Verdict::TooFewCalls => self.streak.armed.store(true, Ordering::Relaxed),
+            Verdict::Healthy => self.streak.arm(false),
+            Verdict::TooFewCalls => self.streak.arm(true),
             Verdict::Trip(cause) => self.open(word, now, cause),
         }
     }
 
     fn settle_probe(&self, word: Word, now: u64, outcome: Outcome, slow: bool) {
-        if let Some(retry_after) = asked_wait(outcome) {
+        if let Some(retry_after) = outcome.asked_wait() {
             // Another probe may have changed the counts meanwhile; the wait stands.
             let mut word = word;
             let epoch = word.epoch();
@@ -201,15 +221,7 @@ impl Core {
             }
             return;
         }
-        let too_slow = slow && self.config.slow_percent.is_some();
-        let finding = match outcome {
-            Outcome::Success if too_slow => Finding::Bad,
-            Outcome::Success => Finding::Ok,
-            Outcome::Failure | Outcome::Slow | Outcome::Throttled { .. } => Finding::Bad,
-            Outcome::Ignored => Finding::Ignored,
-            Outcome::Cancelled if slow => Finding::Bad,
-            Outcome::Cancelled => Finding::Returned,
-        };
+        let finding = outcome.finding(slow, self.config.slow_percent.is_some());
         self.step_trial(word, now, finding);
     }
 
@@ -268,52 +280,63 @@ impl Core {
     }
 
     /// Closes with a clean window; says whether it was this thread that closed.
-    fn close(&self, word: Word, cause: Cause, now_ns: u64) -> bool {
+    pub(super) fn close(&self, word: Word, cause: Cause, now_ns: u64) -> bool {
         if self.gate.load() != word {
             return false;
         }
         // ORDER: cleared before it is published, or the first calls' results would be lost.
         // A thread that loses the race below may clear some of them: that is tolerated.
         self.window.clear();
-        self.streak.failures.store(0, Ordering::Relaxed);
-        self.streak.armed.store(false, Ordering::Relaxed);
-        let memory = self.memory.load();
-        let closed = self.transition(word, Phase::Closed, cause, now_ns);
-        if closed {
-            let closed_at = now_ns / NANOS_PER_MILLI;
-            self.memory.replace(memory, FlapMemory { closed_at, ..memory });
-        }
-        closed
+        self.streak.end();
+        self.streak.arm(false);
+        let before = self.memory.load();
+        let after = FlapMemory { closed_at: now_ns / NANOS_PER_MILLI, ..before };
+        self.move_to(word, Phase::Closed, before, after, cause, now_ns)
     }
 
     fn open(&self, word: Word, now_ns: u64, cause: Cause) {
         let now = now_ns.div_ceil(NANOS_PER_MILLI);
         let before = self.memory.load();
-        let memory = self.memory_at(word, now);
+        let memory = self.less_forgotten(before, word, now);
         let (shortest, longest) = memory.pause(&self.config);
-        let pause = fastrand::u64(shortest..=longest).max(1);
+        let pause = fastrand::u64(shortest..=longest);
         let (pause, after) = if let Cause::Throttled { retry_after } = cause {
             let asked = millis_up(retry_after).min(self.config.retry_after_max_ms);
             (pause.max(asked), memory)
         } else {
             (pause, memory.one_more())
         };
-        if self.transition(word, Phase::Open { until: now + pause }, cause, now_ns) {
-            self.memory.replace(before, after);
-        }
+        self.move_to(word, Phase::Open { until: now + pause }, before, after, cause, now_ns);
     }
 
     /// The memory of earlier openings, less what closed time has made it forget.
-    fn memory_at(&self, word: Word, now: u64) -> FlapMemory {
-        let memory = self.memory.load();
+    fn less_forgotten(&self, memory: FlapMemory, word: Word, now: u64) -> FlapMemory {
         if word.is_closed() { memory.after_closed(now, &self.config) } else { memory }
     }
 
+    /// Changes the state, not what is remembered. Says whether it was this thread that did.
+    pub(super) fn transition(&self, word: Word, phase: Phase, cause: Cause, now_ns: u64) -> bool {
+        let memory = self.memory.load();
+        self.move_to(word, phase, memory, memory, cause, now_ns)
+    }
+
     /// The one way to change state. Says whether it was this thread that did.
-    fn transition(&self, word: Word, phase: Phase, cause: Cause, now_ns: u64) -> bool {
+    fn move_to(
+        &self,
+        word: Word,
+        phase: Phase,
+        before: FlapMemory,
+        after: FlapMemory,
+        cause: Cause,
+        now_ns: u64,
+    ) -> bool {
         let next = word.next(phase);
         if !self.gate.swap(word, next) {
             return false;
+        }
+        // ORDER: remembered before it is announced, for a subscriber may use the breaker.
+        if before != after {
+            self.memory.replace(before, after);
         }
         let now = now_ns / NANOS_PER_MILLI;
         let left = |until: u64| Duration::from_millis(until.saturating_sub(now));
@@ -329,29 +352,15 @@ impl Core {
         true
     }
 
-    /// Sets an operator's state, whatever the state is now. `lasts`: without end if `None`.
-    pub(super) fn command(&self, command: Command, lasts: Option<Duration>, why: &str) -> Ack {
-        let cause = Cause::Operator { why: Arc::from(cut(why)) };
-        loop {
-            let now_ns = self.clock.nanos();
-            let end = |lasts| now_ns.div_ceil(NANOS_PER_MILLI) + millis_up(lasts);
-            let until = lasts.map(end);
-            let word = self.gate.load();
-            let (cause, to) = (cause.clone(), command.phase(until));
-            let done = match command {
-                Command::ForceClose => self.close(word, cause, now_ns),
-                Command::Reset => {
-                    let old = self.memory.load();
-                    self.memory.replace(old, FlapMemory::default());
-                    self.close(word, cause, now_ns)
-                }
-                Command::ForceOpen | Command::Disable | Command::MetricsOnly => {
-                    self.transition(word, to, cause, now_ns)
-                }
-            };
-            if done {
-                return Ack::new(word.state(), to.state());
-            }
+    #[cfg(test)]
+    pub(super) fn probes_under_way(&self) -> u16 {
+        match self.gate.load().phase() {
+            Phase::HalfOpen(trials) => trials.under_way(),
+            Phase::Closed
+            | Phase::Open { .. }
+            | Phase::ForcedOpen { .. }
+            | Phase::Disabled { .. }
+            | Phase::MetricsOnly { .. } => 0,
         }
     }
 
@@ -375,64 +384,7 @@ impl Core {
             slow: self.config.slow_percent.map(|_| counts.slow),
             rejected: self.window.rejected(),
             late: self.late.load(Ordering::Relaxed),
-            openings: self.memory_at(word, now).openings,
+            openings: self.less_forgotten(self.memory.load(), word, now).openings,
         }
     }
-}
-
-/// What an operator can order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
-    ForceOpen,
-    ForceClose,
-    Disable,
-    MetricsOnly,
-    Reset,
-}
-
-impl Command {
-    const fn phase(self, until: Option<u64>) -> Phase {
-        match self {
-            Self::ForceOpen => Phase::ForcedOpen { until },
-            Self::Disable => Phase::Disabled { until },
-            Self::MetricsOnly => Phase::MetricsOnly { until },
-            Self::ForceClose | Self::Reset => Phase::Closed,
-        }
-    }
-}
-
-/// What the window is told of an outcome; `None`: nothing.
-#[inline]
-fn sample(outcome: Outcome, slow: bool) -> Option<Sample> {
-    match outcome {
-        Outcome::Success => Some(Sample { failed: false, slow }),
-        Outcome::Slow => Some(Sample { failed: false, slow: true }),
-        Outcome::Failure | Outcome::Throttled { .. } => Some(Sample { failed: true, slow }),
-        Outcome::Cancelled if slow => Some(Sample { failed: true, slow: true }),
-        Outcome::Cancelled | Outcome::Ignored => None,
-    }
-}
-
-/// The wait a throttling answer asks for, if it asks for one.
-#[inline]
-fn asked_wait(outcome: Outcome) -> Option<Duration> {
-    match outcome {
-        Outcome::Throttled { retry_after } => retry_after.filter(|wait| !wait.is_zero()),
-        Outcome::Success
-        | Outcome::Failure
-        | Outcome::Slow
-        | Outcome::Ignored
-        | Outcome::Cancelled => None,
-    }
-}
-
-/// LIMIT: bytes kept of an operator's reason.
-const WHY_MAX: usize = 256;
-
-fn cut(why: &str) -> &str {
-    let mut end = why.len().min(WHY_MAX);
-    while !why.is_char_boundary(end) {
-        end -= 1;
-    }
-    why.get(..end).unwrap_or_default()
 }

@@ -145,3 +145,78 @@ fn report(event: &Event) {
         BreakerState::MetricsOnly => say!(warn, "breaker.metrics_only"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    fn event(epoch: u64) -> Event {
+        Event {
+            dependency: DependencyId::parse("rates").unwrap(),
+            epoch: epoch & EPOCH_MASK,
+            from: BreakerState::Closed,
+            to: BreakerState::Open,
+            cause: Cause::PauseOver,
+            lasts: None,
+            at: Duration::ZERO,
+        }
+    }
+
+    fn told(receiver: &mut broadcast::Receiver<Event>) -> Vec<u64> {
+        std::iter::from_fn(|| receiver.try_recv().ok()).map(|event| event.epoch).collect()
+    }
+
+    #[test]
+    fn an_early_event_waits_for_those_before_it() {
+        let journal = Journal::new();
+        let mut receiver = journal.subscribe();
+        for (epoch, expect) in [(3, vec![]), (2, vec![]), (1, vec![1, 2, 3]), (4, vec![4])] {
+            journal.hand_in(event(epoch));
+            assert_eq!(told(&mut receiver), expect, "after {epoch}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_never_comes_is_given_up_after_64_others() {
+        let journal = Journal::new();
+        for epoch in 2..=65 {
+            journal.hand_in(event(epoch));
+        }
+        assert_eq!(journal.last(), None);
+        journal.hand_in(event(66));
+        assert_eq!(journal.last().unwrap().epoch, 66);
+        assert_eq!(journal.history().first().unwrap().epoch, 3);
+    }
+
+    #[test]
+    fn the_number_goes_on_where_the_gates_wraps() {
+        let journal = Journal::new();
+        journal.book.lock().published = EPOCH_MASK - 1;
+        for epoch in EPOCH_MASK..EPOCH_MASK + 3 {
+            journal.hand_in(event(epoch));
+            assert_eq!(journal.last().unwrap().epoch, epoch);
+        }
+    }
+
+    #[test]
+    fn threads_publish_in_one_order() {
+        let journal = Journal::new();
+        let mut receiver = journal.subscribe();
+        let (next, mut seen) = (AtomicU64::new(1), Vec::new());
+        for _ in 0..1_000 {
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        for _ in 0..8 {
+                            journal.hand_in(event(next.fetch_add(1, Ordering::Relaxed)));
+                        }
+                    });
+                }
+            });
+            seen.extend(told(&mut receiver));
+        }
+        assert!(seen.iter().copied().eq(1..=32_000), "out of order");
+    }
+}

@@ -78,7 +78,8 @@ impl Ack {
 
 /// A breaker as it is now. Reading one takes no lock that calls take.
 ///
-/// While a transition is being made, `cause`, `since` and `epoch` may still be those of
+/// A pause that is over shows as open with nothing remaining, until a call or the actor
+/// ends it. While a transition is being made, `cause`, `since` and `epoch` may still be those of
 /// the state before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -97,8 +98,8 @@ pub struct Snapshot {
     pub remaining: Option<Duration>,
     /// Changes of state so far.
     pub epoch: u64,
-    /// Calls counted in the window. Exact up to about a million per bucket and processor;
-    /// beyond, the rates stay right and this is too low.
+    /// Calls counted in the window. Exact up to a quarter of a million per bucket and
+    /// processor; beyond, the rates stay right and this is too low.
     pub calls: u64,
     /// Failed calls in the window.
     pub failures: u64,

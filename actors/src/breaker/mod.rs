@@ -57,7 +57,9 @@ mod dependency;
 mod error;
 mod gate;
 mod journal;
+mod lanes;
 mod messages;
+mod operator;
 mod permit;
 mod state;
 mod window;
@@ -75,6 +77,8 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use self::core::Core;
+use self::lanes::Lanes;
+use self::permit::Hold;
 use crate::kernel::{CallError, Context, Ref, Spec, Tree};
 
 pub use self::actor::BreakerActor;
@@ -92,6 +96,7 @@ pub use self::state::{BreakerState, Cause};
 #[derive(Clone)]
 pub struct Breaker {
     core: Arc<Core>,
+    lanes: Lanes,
     actor: Option<Ref<BreakerActor>>,
 }
 
@@ -124,7 +129,8 @@ impl Breaker {
     /// ```
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Rejected> {
-        self.core.try_acquire()
+        let admission = self.core.admit()?;
+        Ok(Permit::new(self.lanes.pick(&self.core), admission))
     }
 
     /// Makes a call, if it may be made, and counts what came of it.
@@ -166,9 +172,9 @@ impl Breaker {
         F: Future<Output = Result<T, E>>,
         C: Classifier<T, E>,
     {
-        let permit = self.try_acquire()?;
+        let hold = Hold::new(&*self.core, self.core.admit()?);
         let result = make().await;
-        permit.finish(classifier.classify(&result));
+        hold.finish(classifier.classify(&result));
         result.map_err(BreakerError::Inner)
     }
 
@@ -328,7 +334,7 @@ impl BreakerBuilder {
         let shared = Arc::clone(&core);
         let name = format!("breaker.{}", core.dependency());
         let spec = Spec::new(name, move || BreakerActor::new(Arc::clone(&shared)));
-        Ok(Breaker { core, actor: Some(start(spec)) })
+        Ok(Breaker { lanes: Lanes::new(&core), core, actor: Some(start(spec)) })
     }
 
     /// A breaker without an actor: for where no actor runs, such as a plain thread.
@@ -340,7 +346,8 @@ impl BreakerBuilder {
     ///
     /// [`ConfigError`] names the setting and the range it must be in.
     pub fn without_actor(self) -> Result<Breaker, ConfigError> {
-        Ok(Breaker { core: self.core()?, actor: None })
+        let core = self.core()?;
+        Ok(Breaker { lanes: Lanes::new(&core), core, actor: None })
     }
 
     fn core(self) -> Result<Arc<Core>, ConfigError> {

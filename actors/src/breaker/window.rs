@@ -6,21 +6,24 @@
 //! that was pre-empted before its addition may add to the bucket's next turn, or to a
 //! window that has been cleared since.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use super::clock;
+use super::{clock, lanes};
 
 pub(super) const BUCKETS: usize = 10;
 const BUCKETS_LONG: u64 = BUCKETS as u64;
 
-// A bucket: `tick:24 | total:20 | part:20`.
-const TICK_SHIFT: u32 = 40;
-const TICK_MASK: u64 = (1 << 24) - 1;
-const FIELD_MASK: u64 = (1 << 20) - 1;
-const ONE_CALL: u64 = 1 << 20;
+// A bucket: `tick:28 | total:18 | part:18`.
+const TICK_SHIFT: u32 = 36;
+// LIMIT: ticks repeat after 8.5 years of the default buckets, and 31 days of the shortest.
+// Then a bucket that no call has touched since would be counted once more.
+const TICK_MASK: u64 = (1 << 28) - 1;
+const TOTAL_SHIFT: u32 = 18;
+const FIELD_MASK: u64 = (1 << 18) - 1;
+const ONE_CALL: u64 = 1 << TOTAL_SHIFT;
 /// LIMIT: leaves room for 64 threads between the check and the addition.
 const FULL: u64 = FIELD_MASK - 64;
 
@@ -54,25 +57,47 @@ struct Stripe {
 #[derive(Debug)]
 pub(super) struct Window {
     stripes: Box<[CachePadded<Stripe>]>,
-    bucket_ns: u64,
+    bucket: Divisor,
     tracks_slow: bool,
+}
+
+/// Divides by a number known late. A processor's own division of 64 bits takes about as
+/// long as all the rest of recording a call.
+#[derive(Debug)]
+struct Divisor {
+    by: u64,
+    /// 2⁶⁴ / `by`, rounded down.
+    inverse: u64,
+}
+
+impl Divisor {
+    /// `by` must be 2 or more; a bucket has millions of nanoseconds.
+    fn new(by: u64) -> Self {
+        let inverse = (1_u128 << 64) / u128::from(by);
+        Self { by, inverse: u64::try_from(inverse).unwrap_or(u64::MAX) }
+    }
+
+    #[inline]
+    const fn divide(&self, value: u64) -> u64 {
+        let product = value as u128 * self.inverse as u128;
+        let low = (product >> 64) as u64;
+        // `inverse` is too small by less than 1, so `low` is right or too small by 1.
+        if value - low * self.by >= self.by { low + 1 } else { low }
+    }
 }
 
 impl Window {
     pub(super) fn new(length: Duration, tracks_slow: bool) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // LIMIT: more stripes make reading dearer, and 16 already part the threads well.
-        let stripes = cores.next_power_of_two().min(16);
         Self {
-            stripes: (0..stripes).map(|_| CachePadded::default()).collect(),
-            bucket_ns: clock::nanos(length) / BUCKETS_LONG,
+            stripes: (0..lanes::count()).map(|_| CachePadded::default()).collect(),
+            bucket: Divisor::new(clock::nanos(length) / BUCKETS_LONG),
             tracks_slow,
         }
     }
 
     #[inline]
     pub(super) fn record(&self, now_ns: u64, sample: Sample) {
-        let tick = now_ns / self.bucket_ns;
+        let tick = self.bucket.divide(now_ns);
         let Some(stripe) = self.stripe() else { return };
         if let Some(bucket) = stripe.calls.get(slot(tick)) {
             add(bucket, tick & TICK_MASK, ONE_CALL + u64::from(sample.failed));
@@ -93,7 +118,7 @@ impl Window {
 
     /// The calls of the last ten ticks, the current one included.
     pub(super) fn sum(&self, now_ns: u64) -> Counts {
-        let tick = (now_ns / self.bucket_ns) & TICK_MASK;
+        let tick = self.bucket.divide(now_ns) & TICK_MASK;
         let mut counts = Counts::default();
         for stripe in &self.stripes {
             (counts.calls, counts.failures) =
@@ -120,18 +145,8 @@ impl Window {
 
     #[inline]
     fn stripe(&self) -> Option<&Stripe> {
-        self.stripes.get(lane() & (self.stripes.len() - 1)).map(|padded| &**padded)
+        self.stripes.get(lanes::thread_number() & (self.stripes.len() - 1)).map(|padded| &**padded)
     }
-}
-
-/// A small number that differs between threads.
-#[inline]
-fn lane() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static LANE: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    LANE.try_with(|lane| *lane).unwrap_or(0)
 }
 
 #[inline]
@@ -148,7 +163,7 @@ fn add(bucket: &AtomicU64, tick: u64, delta: u64) {
         // Anything further ahead is not ahead but older than the tick's own range.
         let ahead = (seen >> TICK_SHIFT).wrapping_sub(tick) & TICK_MASK;
         let this_turn = ahead <= BUCKETS_LONG;
-        if this_turn && seen >> 20 & FIELD_MASK < FULL {
+        if this_turn && seen >> TOTAL_SHIFT & FIELD_MASK < FULL {
             bucket.fetch_add(delta, Ordering::Relaxed);
             return;
         }
@@ -167,8 +182,8 @@ fn add(bucket: &AtomicU64, tick: u64, delta: u64) {
 
 /// A full bucket goes on with half its weight: the rate stays, the count is then too low.
 const fn halved(word: u64) -> u64 {
-    let total = (word >> 20 & FIELD_MASK) / 2;
-    word >> TICK_SHIFT << TICK_SHIFT | total << 20 | ((word & FIELD_MASK) / 2)
+    let total = (word >> TOTAL_SHIFT & FIELD_MASK) / 2;
+    word >> TICK_SHIFT << TICK_SHIFT | total << TOTAL_SHIFT | ((word & FIELD_MASK) / 2)
 }
 
 /// The bucket's word if it is of the last ten ticks, or of a clock read later than ours.
@@ -182,6 +197,23 @@ fn current(bucket: &AtomicU64, tick: u64) -> u64 {
 /// Adds the current buckets to a total and its part.
 fn sum(buckets: &[AtomicU64], tick: u64, total: u64, part: u64) -> (u64, u64) {
     buckets.iter().map(|bucket| current(bucket, tick)).fold((total, part), |(total, part), word| {
-        (total + (word >> 20 & FIELD_MASK), part + (word & FIELD_MASK))
+        (total + (word >> TOTAL_SHIFT & FIELD_MASK), part + (word & FIELD_MASK))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::Divisor;
+
+    proptest! {
+        #[test]
+        fn the_divisor_divides(value: u64, by in 2_u64..1 << 40, times in 0_u64..1 << 23) {
+            prop_assert_eq!(Divisor::new(by).divide(value), value / by);
+            for edge in [(by * times).saturating_sub(1), by * times, by * times + 1] {
+                prop_assert_eq!(Divisor::new(by).divide(edge), edge / by);
+            }
+        }
+    }
 }

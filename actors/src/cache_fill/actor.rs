@@ -5,7 +5,6 @@
 //! must survive a restart is kept here.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -21,7 +20,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// The actor behind a [`Cache`](super::Cache): admits loads, within the limits, to run
 /// on its thread. Each load holds its place in the mailbox until it ends, so the
-/// tree shows the loads under way as its depth, and a stop waits for them.
+/// tree shows the loads under way as its depth, and a stop waits for them. Loads that
+/// outlived a restart are not waited for: a stop ends them, and their waiters are told.
 pub struct CacheFill<K: Key, V: Send + Sync + 'static> {
     shared: Arc<Shared<K, V>>,
 }
@@ -37,8 +37,8 @@ impl<K: Key, V: Send + Sync + 'static> Actor for CacheFill<K, V> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(SWEEP, |actor, _| actor.shared.sweep());
-        if !self.shared.kept.swap(true, Ordering::SeqCst) {
-            drop(tokio::spawn(keep(Arc::downgrade(&self.shared))));
+        if self.shared.settle_here() {
+            self.shared.spawn(keep(Arc::downgrade(&self.shared)));
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::actor::CacheFill;
+use super::begin::Ask;
 use super::config::CacheBuilder;
 use super::error::FillError;
 use super::flight::{FlightGuard, FlightInfo};
@@ -16,7 +17,7 @@ use super::get::Get;
 use super::hit::{Hit, Lookup};
 use super::loader::{Key, Loader, Meta};
 use super::messages::Fill;
-use super::shared::{Ask, Seen, Shared};
+use super::shared::{Seen, Shared};
 use super::stats::Stats;
 use crate::kernel::{Ref, Refused};
 
@@ -149,9 +150,9 @@ impl<K: Key, V: Send + Sync + 'static> Cache<K, V> {
     pub fn expire<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
-        Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
+        Q: Eq + Hash + ?Sized,
     {
-        self.shared().expire(&key.to_owned())
+        self.shared().expire(key)
     }
 
     /// Removes everything, as [`invalidate`](Cache::invalidate) of every key would.

@@ -23,7 +23,8 @@ where
 {
     let attempt = permit.attempt;
     guard.permit = Some(permit);
-    drop(tokio::spawn(run(guard, attempt)));
+    let shared = Arc::clone(guard.shared());
+    shared.spawn(run(guard, attempt));
 }
 
 async fn run<K, V>(guard: FlightGuard<K, V>, attempt: u32)

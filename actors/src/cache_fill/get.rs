@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::begin::{Ask, Step, Then};
 use super::cache::Cache;
 use super::error::FillError;
 use super::flight::Outcome;
 use super::hit::{Hit, Served};
 use super::loader::Key;
-use super::shared::{Ask, Step, Then};
 use crate::kernel::RequestContext;
 
 /// One read: ready at once on a hit, and otherwise the wait for a load.

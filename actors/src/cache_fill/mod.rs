@@ -71,6 +71,7 @@
 //! Keys are not logged: they may be secrets.
 
 mod actor;
+mod begin;
 mod cache;
 mod config;
 mod error;
@@ -79,6 +80,7 @@ mod fill;
 mod flight;
 mod get;
 mod hit;
+mod landing;
 mod loader;
 mod messages;
 mod nesting;

@@ -169,20 +169,22 @@ impl<K: Eq + Hash, V> Shards<K, V> {
         removed.0.is_some()
     }
 
-    /// Ends the freshness of a value at `now` and forgets that there was none.
-    pub(super) fn expire(&self, hash: u64, key: &K, now: Micros) -> bool
+    /// Ends the freshness of a value at `now` and forgets that there was none; whether
+    /// there was a value.
+    pub(super) fn expire<Q>(&self, hash: u64, key: &Q, now: Micros) -> bool
     where
-        K: Clone,
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
     {
         let Some(slot) = self.slot(hash) else { return false };
         let mut shard = slot.shard.write();
         let was_absent = shard.absent.pop(key);
-        let Some(mut entry) = shard.values.peek(key).cloned() else { return false };
-        entry.fresh_until = entry.fresh_until.min(now);
-        let put = shard.values.put(key.clone(), entry);
+        let there = shard.values.peek_mut(key).map(|entry| {
+            entry.fresh_until = entry.fresh_until.min(now);
+        });
         drop(shard);
-        drop((was_absent, put));
-        true
+        drop(was_absent);
+        there.is_some()
     }
 
     pub(super) fn clear(&self) {

@@ -36,6 +36,12 @@ pub(super) trait Store<K, T> {
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized;
 
+    /// Access to a value, to change it where it is. Notes nothing.
+    fn peek_mut<Q>(&mut self, key: &Q) -> Option<&mut T>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized;
+
     /// Stores a value; what it replaced or pushed out is handed back, to be dropped
     /// outside of the lock.
     fn put(&mut self, key: K, value: T) -> Put<T>;
@@ -189,6 +195,14 @@ impl<K: Eq + Hash, T> Store<K, T> for S3Fifo<K, T> {
         Q: Eq + Hash + ?Sized,
     {
         self.node(key).map(|node| &node.value)
+    }
+
+    fn peek_mut<Q>(&mut self, key: &Q) -> Option<&mut T>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.node_mut(key).map(|node| &mut node.value)
     }
 
     fn put(&mut self, key: K, value: T) -> Put<T> {

@@ -11,6 +11,7 @@ mod foreign;
 mod groups;
 mod requests;
 mod restarts;
+mod spans;
 mod stops;
 mod support;
 mod threads;
