@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p steadfast-bench -- kernel          # messages
+//! cargo run --release -p steadfast-bench -- edge            # the edge beside bare actix-web
 //! cargo run --release -p steadfast-bench --bin memory       # bytes and allocations
 //! ```
 //!
@@ -22,7 +23,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use steadfast_bench::kernel;
+use steadfast_bench::{edge, kernel};
 
 /// Measures steadfast beside its peers, in one run.
 #[derive(Debug, Parser)]
@@ -36,12 +37,16 @@ struct Arguments {
 enum Command {
     /// Ask and tell beside actix, tokio mpsc, kameo and ractor.
     Kernel(kernel::Settings),
+    /// The whole edge beside bare actix-web, under load over loopback.
+    Edge(edge::Settings),
 }
 
-fn main() -> ExitCode {
+fn main() -> std::io::Result<ExitCode> {
     let arguments = Arguments::parse();
+    let system = actix_rt::System::new();
     let passes = match &arguments.command {
-        Command::Kernel(settings) => actix_rt::System::new().block_on(kernel::run(settings)),
+        Command::Kernel(settings) => system.block_on(kernel::run(settings)),
+        Command::Edge(settings) => system.block_on(edge::run(settings))?,
     };
-    if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -15,7 +15,7 @@ struct Add;
 
 /// The actor.
 #[derive(Debug, Default)]
-pub struct Counter {
+pub(super) struct Counter {
     sum: u64,
 }
 

@@ -9,7 +9,7 @@ use super::peer::Peer;
 
 /// A message, with the way back if an answer is wanted.
 #[derive(Debug)]
-pub enum Add {
+pub(super) enum Add {
     /// Without an answer.
     Tell,
     /// With one.

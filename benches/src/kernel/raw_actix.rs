@@ -9,11 +9,11 @@ use super::peer::Peer;
 /// Adds 1.
 #[derive(Debug, Message)]
 #[rtype(result = "u64")]
-pub struct Add;
+pub(super) struct Add;
 
 /// The actor of every actix-like peer.
 #[derive(Debug, Default)]
-pub struct Counter {
+pub(super) struct Counter {
     sum: u64,
 }
 

@@ -19,17 +19,17 @@ async fn answer(comes: bool) -> u64 {
 /// To be answered by a future the actor polls.
 #[derive(Debug, Message)]
 #[rtype(result = "u64")]
-pub struct ActFuture(bool);
+pub(super) struct ActFuture(bool);
 
 /// To be answered by a future actix spawns and forgets.
 #[derive(Debug, Message)]
 #[rtype(result = "u64")]
-pub struct Spawned(bool);
+pub(super) struct Spawned(bool);
 
 /// To be answered by a `Reply::task`.
 #[derive(Debug, Message)]
 #[rtype(result = "u64")]
-pub struct Task(bool);
+pub(super) struct Task(bool);
 
 impl Handler<ActFuture> for Raw {
     type Result = ResponseActFuture<Self, u64>;

@@ -11,7 +11,7 @@ use super::raw_actix::Add;
 
 /// The actor, with steadfast's context.
 #[derive(Debug, Default)]
-pub struct Counter {
+pub(super) struct Counter {
     sum: u64,
 }
 
