@@ -1,1 +1,52 @@
-fn main() {}
+//! Measures steadfast beside its peers, in one run.
+//!
+//! ```text
+//! cargo run --release -p steadfast-bench -- kernel          # messages
+//! cargo run --release -p steadfast-bench -- edge            # the edge beside bare actix-web
+//! cargo run --release -p steadfast-bench --bin memory       # bytes and allocations
+//! ```
+//!
+//! Absolute figures are those of the machine; read the ratios. Each is the median over all
+//! rounds of the ratio *within* one round, in which the contenders take turns, so noise
+//! that lasts hits both sides. Where DESIGN section 8 sets a bar it is printed with PASS or
+//! MISS, and a MISS makes the exit code 1.
+//!
+//! To profile one contender of one row with repeatable counts:
+//!
+//! ```text
+//! valgrind --tool=callgrind target/release/steadfast-bench kernel \
+//!     --row ask --contender steadfast --rounds 1 --thousands 20
+//! ```
+//!
+//! Committed results, with the machine and what to make of them: `RESULTS.md`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use steadfast_bench::{edge, kernel};
+
+/// Measures steadfast beside its peers, in one run.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ask and tell beside actix, tokio mpsc, kameo and ractor.
+    Kernel(kernel::Settings),
+    /// The whole edge beside bare actix-web, under load over loopback.
+    Edge(edge::Settings),
+}
+
+fn main() -> std::io::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let system = actix_rt::System::new();
+    let passes = match &arguments.command {
+        Command::Kernel(settings) => system.block_on(kernel::run(settings)),
+        Command::Edge(settings) => system.block_on(edge::run(settings))?,
+    };
+    Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -2,9 +2,12 @@
 //!
 //! actix's own bound is none: every clone of an address has a slot of its own, and
 //! `do_send` ignores it. So the mailbox underneath is unbounded and this gate stands
-//! before it. Two counters that only grow: `entered`, raised by senders, and `left`,
-//! raised when a message is finished. Their difference is the depth; `entered` is also
-//! the ticket that names a message.
+//! before it. Counters that only grow: `entered`, raised by senders, and those that are
+//! raised when a message is finished, which add up to what left. The difference is the
+//! depth; `entered` is also the ticket that names a message.
+//!
+//! Most messages are finished on the actor's own thread. They have a counter of their own,
+//! `left_here`: with one writer it is raised without a locked instruction.
 //!
 //! A slot is held until the work is finished: by a queued message, by a reply future,
 //! by a [`Reply::task`](super::Reply::task). So the bound covers work in flight too.
@@ -19,42 +22,83 @@ use tokio::sync::{Mutex, Notify};
 
 #[derive(Debug)]
 pub(crate) struct Gate {
-    entered: CachePadded<AtomicU64>,
-    left: CachePadded<AtomicU64>,
+    entry: CachePadded<Entry>,
+    exit: CachePadded<Exit>,
     waiting: AtomicUsize,
     /// Only the first in line waits for a slot; the others wait, in order, to be the first.
     line: Mutex<()>,
     freed: Notify,
     capacity: u64,
+    /// Whether anyone ever waits in line.
+    has_line: bool,
+}
+
+/// What senders write.
+#[derive(Debug)]
+struct Entry {
+    entered: AtomicU64,
+    /// An earlier value of what left. Senders look at the real one, which is in the
+    /// cache of the actor's thread, only when this one says that the gate is full.
+    left_seen: AtomicU64,
+}
+
+/// What is written when a message is finished.
+#[derive(Debug)]
+struct Exit {
+    /// Written by the actor's own thread alone.
+    left_here: AtomicU64,
+    /// Written by any thread.
+    left: AtomicU64,
+}
+
+impl Exit {
+    /// ORDER: `SeqCst` pairs with `leave`, so that a waiter that saw a full gate after
+    /// announcing itself is sure to be notified.
+    fn sum(&self) -> u64 {
+        self.left_here.load(Ordering::Acquire) + self.left.load(Ordering::SeqCst)
+    }
 }
 
 impl Gate {
+    /// A gate at which nobody waits: whoever finds it full goes away.
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            entered: CachePadded::new(AtomicU64::new(0)),
-            left: CachePadded::new(AtomicU64::new(0)),
+            entry: CachePadded::new(Entry {
+                entered: AtomicU64::new(0),
+                left_seen: AtomicU64::new(0),
+            }),
+            exit: CachePadded::new(Exit { left_here: AtomicU64::new(0), left: AtomicU64::new(0) }),
             waiting: AtomicUsize::new(0),
             line: Mutex::new(()),
             freed: Notify::new(),
             capacity: u64::try_from(capacity).unwrap_or(u64::MAX),
+            has_line: false,
         }
+    }
+
+    /// A gate before which senders may wait in line with [`Gate::enter`].
+    pub(crate) fn with_line(capacity: usize) -> Self {
+        Self { has_line: true, ..Self::new(capacity) }
     }
 
     /// Takes a slot and returns its ticket; `None` when all are taken.
     ///
-    /// INVARIANT: `left <= entered`, and `entered - left` never exceeds the capacity
-    /// (but for the moment of a [`Gate::displace`]): an old `left` makes the check
-    /// stricter, never looser.
+    /// INVARIANT: what left never passes `entered`, and `entered` less what left never
+    /// exceeds the capacity (but for the moment of a [`Gate::displace`]): an old count
+    /// of what left makes the check stricter, never looser.
+    #[inline]
     pub(crate) fn try_enter(&self) -> Option<u64> {
-        let mut entered = self.entered.load(Ordering::Relaxed);
+        let Entry { entered: counter, left_seen } = &*self.entry;
+        let mut entered = counter.load(Ordering::Relaxed);
         loop {
-            // ORDER: SeqCst pairs with `leave`, so that a waiter that saw a full gate
-            // after announcing itself is sure to be notified.
-            let left = self.left.load(Ordering::SeqCst);
-            if entered.saturating_sub(left) >= self.capacity {
-                return None;
+            if entered.saturating_sub(left_seen.load(Ordering::Relaxed)) >= self.capacity {
+                let left = self.exit.sum();
+                if entered.saturating_sub(left) >= self.capacity {
+                    return None;
+                }
+                left_seen.store(left, Ordering::Relaxed);
             }
-            match self.entered.compare_exchange_weak(
+            match counter.compare_exchange_weak(
                 entered,
                 entered + 1,
                 Ordering::AcqRel,
@@ -69,7 +113,7 @@ impl Gate {
     /// Takes a slot whether one is free or not, for a message that displaces another:
     /// the displaced one gives its slot back at once.
     pub(crate) fn displace(&self) -> u64 {
-        self.entered.fetch_add(1, Ordering::AcqRel)
+        self.entry.entered.fetch_add(1, Ordering::AcqRel)
     }
 
     /// Takes a slot unless others wait for one.
@@ -99,10 +143,21 @@ impl Gate {
 
     /// Gives one slot back.
     pub(crate) fn leave(&self) {
-        self.left.fetch_add(1, Ordering::SeqCst);
+        self.exit.left.fetch_add(1, Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.freed.notify_one();
         }
+    }
+
+    /// Gives one slot back, on the actor's own thread.
+    #[inline]
+    pub(crate) fn leave_here(&self) {
+        if self.has_line {
+            // A waiter must not be missed, and that takes the stronger write.
+            return self.leave();
+        }
+        let left = self.exit.left_here.load(Ordering::Relaxed);
+        self.exit.left_here.store(left + 1, Ordering::Release);
     }
 
     /// Has everyone in line look again, because the actor is gone.
@@ -112,14 +167,14 @@ impl Gate {
 
     /// Slots taken now.
     pub(crate) fn depth(&self) -> u64 {
-        // ORDER: `left` first: it never passes `entered`, so the difference is never negative.
-        let left = self.left.load(Ordering::SeqCst);
-        self.entered.load(Ordering::SeqCst).saturating_sub(left)
+        // ORDER: what left first: it never passes `entered`, so the difference is never negative.
+        let left = self.exit.sum();
+        self.entry.entered.load(Ordering::SeqCst).saturating_sub(left)
     }
 
     /// Slots ever taken: what was accepted since the start.
     pub(crate) fn entered(&self) -> u64 {
-        self.entered.load(Ordering::SeqCst)
+        self.entry.entered.load(Ordering::SeqCst)
     }
 
     pub(crate) const fn capacity(&self) -> u64 {

@@ -9,6 +9,7 @@ mod lifecycle;
 pub mod panic;
 mod request;
 mod restart;
+mod roll;
 mod shared;
 mod spec;
 mod supervisor;

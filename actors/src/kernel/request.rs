@@ -254,8 +254,13 @@ pub(crate) enum Ambient {
 }
 
 impl Ambient {
+    #[inline]
     pub(crate) fn capture() -> Self {
         CURRENT.try_with(Clone::clone).unwrap_or(Self::Nothing)
+    }
+
+    pub(crate) const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
     }
 
     /// The same with a deadline that is `at` or earlier.
@@ -275,6 +280,7 @@ impl Ambient {
         }
     }
 
+    #[inline]
     pub(crate) const fn request(&self) -> Option<&RequestContext> {
         match self {
             Self::Nothing | Self::Deadline(_) => None,
@@ -282,6 +288,7 @@ impl Ambient {
         }
     }
 
+    #[inline]
     pub(crate) const fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Nothing => None,
@@ -291,10 +298,12 @@ impl Ambient {
     }
 
     /// Whether nobody wants what is done under this any more.
+    #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.is_cancelled() || self.deadline().is_some_and(|at| at <= Instant::now())
     }
 
+    #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
         self.request().is_some_and(|context| context.inner.cancel.is_cancelled())
     }

@@ -6,9 +6,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
@@ -18,6 +18,7 @@ use super::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use super::error::{CallError, Refused};
 use super::gate::Gate;
 use super::request::RequestId;
+use super::roll::{self, Number};
 use super::timer::in_time;
 use super::verdicts::Verdicts;
 
@@ -65,6 +66,7 @@ impl ActorState {
         }
     }
 
+    #[inline]
     fn decode(code: u8) -> Self {
         Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Stopped)
     }
@@ -118,18 +120,28 @@ pub(crate) struct Seat {
     pub(crate) index: usize,
 }
 
+/// Adds one to a counter that only the actor's own thread writes, which saves the locked
+/// instruction of a shared one.
+#[inline]
+pub(crate) fn count_here(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
 /// What became of the messages an actor accepted. Each message is in exactly one count.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
+    /// Like the next three, written by the actor's own thread alone: see [`count_here`].
     pub(crate) handled: AtomicU64,
     pub(crate) expired: AtomicU64,
     pub(crate) abandoned: AtomicU64,
     pub(crate) panicked: AtomicU64,
+    /// Written by whichever thread drops the message.
     pub(crate) dead_lettered: AtomicU64,
 }
 
 pub(crate) struct Shared {
     pub(crate) id: u64,
+    pub(crate) number: Number,
     pub(crate) name: Arc<str>,
     pub(crate) kind: &'static str,
     pub(crate) gate: Gate,
@@ -156,7 +168,8 @@ pub(crate) struct Shared {
     lifecycle: watch::Sender<LifecycleEvent>,
     commands: Mutex<Vec<Command>>,
     commanded: AtomicBool,
-    waker: AtomicWaker,
+    /// Stays when it is used: a task that is polled again has nothing to register.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Shared {
@@ -164,16 +177,17 @@ impl Shared {
         id: u64,
         name: Arc<str>,
         kind: &'static str,
-        capacity: usize,
+        gate: Gate,
         dead_letters: Arc<DeadLetters>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let born =
             LifecycleEvent { state: ActorState::Starting, generation: 0, last_failure: None };
-        Self {
+        let shared = Arc::new(Self {
             id,
+            number: Number::next(),
             name,
             kind,
-            gate: Gate::new(capacity),
+            gate,
             foreign: AtomicU64::new(0),
             bounced: AtomicU64::new(0),
             outcomes: Outcomes::default(),
@@ -193,10 +207,13 @@ impl Shared {
             lifecycle: watch::Sender::new(born),
             commands: Mutex::new(Vec::new()),
             commanded: AtomicBool::new(false),
-            waker: AtomicWaker::new(),
-        }
+            waker: Mutex::new(None),
+        });
+        roll::enter(&shared);
+        shared
     }
 
+    #[inline]
     pub(crate) fn state(&self) -> ActorState {
         ActorState::decode(self.state.load(Ordering::Acquire))
     }
@@ -261,7 +278,17 @@ impl Shared {
     }
 
     /// Whether a new message may be queued now.
+    #[inline]
     pub(crate) fn admits(&self) -> Result<(), Refused> {
+        if self.state.load(Ordering::Acquire) == ActorState::Running.encode() {
+            return Ok(());
+        }
+        self.admits_meanwhile()
+    }
+
+    /// Whether a message may be queued while the actor is not running.
+    #[cold]
+    fn admits_meanwhile(&self) -> Result<(), Refused> {
         match self.state() {
             ActorState::Starting
             | ActorState::Running
@@ -310,8 +337,10 @@ impl Shared {
         });
     }
 
-    pub(crate) fn note_bounced(&self) {
+    /// A message passed the gate and found the mailbox closed: it was never accepted.
+    pub(crate) fn bounced(&self) {
         self.bounced.fetch_add(1, Ordering::Relaxed);
+        self.leave();
     }
 
     pub(crate) fn note_launched(&self) {
@@ -373,14 +402,18 @@ impl Shared {
 
     /// Has the actor look at its control lane and its ring.
     pub(crate) fn wake(&self) {
-        self.waker.wake();
+        // Woken after the lock: a waker may be anybody's code.
+        let waker = self.waker.lock().clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Puts a command on the control lane and wakes the actor.
     pub(crate) fn command(&self, command: Command) {
         self.commands.lock().push(command);
         self.commanded.store(true, Ordering::Release);
-        self.waker.wake();
+        self.wake();
     }
 
     /// Takes nothing new from now on, and has the actor stop when it has finished what it
@@ -391,14 +424,17 @@ impl Shared {
     }
 
     pub(crate) fn take_commands(&self) -> Vec<Command> {
-        if !self.commanded.swap(false, Ordering::AcqRel) {
+        // Every poll looks here, so looking must not write.
+        if !self.commanded.load(Ordering::Acquire) {
             return Vec::new();
         }
+        self.commanded.store(false, Ordering::Release);
         std::mem::take(&mut *self.commands.lock())
     }
 
-    pub(crate) fn register(&self, waker: &std::task::Waker) {
-        self.waker.register(waker);
+    /// Whom [`Shared::wake`] wakes from now on.
+    pub(crate) fn register(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
     }
 
     /// Gives one slot back, and wakes an actor that waits for its last one to stop.
@@ -407,7 +443,17 @@ impl Shared {
         // ORDER: SeqCst pairs with `enter`: either this sees the drain, or the drain sees the
         // slot free.
         if self.state.load(Ordering::SeqCst) == ActorState::Draining.encode() {
-            self.waker.wake();
+            self.wake();
+        }
+    }
+
+    /// The same on the actor's own thread, where it costs less: a drain is looked at there
+    /// too, after the message.
+    #[inline]
+    pub(crate) fn leave_here(&self) {
+        self.gate.leave_here();
+        if self.state() == ActorState::Draining {
+            self.wake();
         }
     }
 }
@@ -431,17 +477,20 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// One slot of an actor's gate, given back when it is dropped.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        roll::leave(self.number);
+    }
+}
+
+/// One slot of an actor's gate, held by a reply that is still to come and given back when
+/// it is dropped.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<Shared>);
 
 impl Slot {
     pub(crate) const fn taken(shared: Arc<Shared>) -> Self {
         Self(shared)
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.0
     }
 }
 

@@ -12,9 +12,10 @@ use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
 use super::dead_letters::DeadLetters;
+use super::gate::Gate;
 use super::host::{Context, Host, Ref, Unhosted, mailbox};
 use super::shared::{ActorState, Parent, Seat, Shared};
-use super::spec::{Placement, Spec};
+use super::spec::{Overflow, Placement, Spec};
 use super::supervisor::{Board, Child, stop_all};
 use super::timer::in_time;
 
@@ -180,7 +181,11 @@ impl Tree {
         let name = self.free_name(&spec.name, id);
         let kind = std::any::type_name::<A>();
         let dead_letters = Arc::clone(&self.0.dead_letters);
-        let shared = Arc::new(Shared::new(id, name, kind, spec.capacity, dead_letters));
+        let gate = match spec.overflow {
+            Overflow::Wait => Gate::with_line(spec.capacity),
+            Overflow::Reject | Overflow::DropOldest => Gate::new(spec.capacity),
+        };
+        let shared = Shared::new(id, name, kind, gate, dead_letters);
         let (addr, receiver) = mailbox::<A>();
         let reference = Ref::new(addr, Arc::clone(&shared), spec.overflow);
         self.0.nodes.lock().by_id.insert(

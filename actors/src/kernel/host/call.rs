@@ -18,7 +18,6 @@ use super::letter::{Progress, Stamp, stamped};
 use super::reference::Ref;
 use crate::kernel::error::{CallError, CutShort};
 use crate::kernel::request::Ambient;
-use crate::kernel::shared::Slot;
 use crate::kernel::spec::Overflow;
 use crate::kernel::timer::{DeadlineTimer, in_time};
 
@@ -201,10 +200,8 @@ where
             None => ambient,
         };
         let progress = this.deadline.as_ref().map(|deadline| Arc::clone(&deadline.progress));
-        let stamp = |ticket| {
-            let slot = Slot::taken(Arc::clone(this.actor.shared()));
-            Stamp::new(slot, ticket, ambient, progress)
-        };
+        let number = this.actor.shared().number;
+        let stamp = |ticket| Stamp::new(number, ticket, ambient, progress);
         if this.actor.overflow() == Overflow::DropOldest {
             let (reply, receiver) = oneshot::channel();
             this.actor.push(ticket, |ticket| {
@@ -218,7 +215,7 @@ where
         let Some(ticket) = ticket else { return Err(CallError::Overloaded) };
         let (request, unsent) = stamped(stamp(ticket), || this.actor.addr().send(message));
         if unsent.is_some() {
-            this.actor.shared().note_bounced();
+            this.actor.shared().bounced();
             return Err(CallError::Stopped);
         }
         *this.ticket = Some(ticket);

@@ -79,9 +79,10 @@ enum Standing {
 }
 
 /// The message being handled.
-pub(super) struct Dispatch {
+struct Dispatch {
     ticket: Option<u64>,
-    slot: Option<Slot>,
+    /// It holds a slot of the gate, until a reply takes the slot over.
+    holds_slot: bool,
     ambient: Ambient,
     /// The handler has returned and its reply is being sent: what is spawned now is the
     /// reply, and holds the message's slot until it is done.
@@ -89,8 +90,9 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
-    pub(super) const fn new(ticket: Option<u64>, slot: Option<Slot>, ambient: Ambient) -> Self {
-        Self { ticket, slot, ambient, replying: false }
+    /// The slot, for a reply that outlives the handler.
+    fn take_slot(&mut self, shared: &Arc<Shared>) -> Option<Slot> {
+        std::mem::take(&mut self.holds_slot).then(|| Slot::taken(Arc::clone(shared)))
     }
 }
 
@@ -174,12 +176,18 @@ where
     ///
     /// tokio's own yield is needed: a bare wake-up would be served again before the
     /// timer driver runs (33 ms late instead of 3, measured).
+    #[inline]
     pub(super) fn take_turn(&mut self) {
         self.turns += 1;
         if self.turns >= self.budget {
-            self.turns = 0;
-            self.parts.wait(actix::fut::wrap_future(tokio::task::yield_now()));
+            self.let_others_run();
         }
+    }
+
+    #[cold]
+    fn let_others_run(&mut self) {
+        self.turns = 0;
+        self.parts.wait(actix::fut::wrap_future(tokio::task::yield_now()));
     }
 
     pub(super) const fn new_turn(&mut self) {
@@ -188,8 +196,14 @@ where
 
     // ===== dispatch =====
 
-    pub(super) fn begin_dispatch(&mut self, dispatch: Dispatch) {
-        self.dispatch = Some(dispatch);
+    #[inline]
+    pub(super) fn begin_dispatch(
+        &mut self,
+        ticket: Option<u64>,
+        holds_slot: bool,
+        ambient: Ambient,
+    ) {
+        self.dispatch = Some(Dispatch { ticket, holds_slot, ambient, replying: false });
     }
 
     pub(super) fn replying(&mut self) {
@@ -198,17 +212,25 @@ where
         }
     }
 
-    pub(super) const fn end_dispatch(&mut self) -> Option<Dispatch> {
-        self.dispatch.take()
+    /// Gives the message's slot back, unless a reply took it along.
+    #[inline]
+    pub(super) fn end_dispatch(&mut self) {
+        let holds_slot = self.dispatch.as_ref().is_some_and(|dispatch| dispatch.holds_slot);
+        self.dispatch = None;
+        if holds_slot {
+            self.shared().leave_here();
+        }
     }
 
     /// Whose work a future spawned right now is.
     pub(super) fn origin(&mut self) -> Origin {
+        let shared = self.myself.shared();
         match &mut self.dispatch {
             // Inside another future of the actor, there may be a request all the same.
             None => Origin::background(Ambient::capture().detached()),
             Some(dispatch) if dispatch.replying => {
-                Origin::reply(dispatch.ticket, dispatch.slot.take(), dispatch.ambient.clone())
+                let slot = dispatch.take_slot(shared);
+                Origin::reply(dispatch.ticket, slot, dispatch.ambient.clone())
             }
             // It may outlive the message (a timer, a stream): it keeps the request's id and
             // sheds its deadline.
@@ -222,7 +244,7 @@ where
         match &mut self.dispatch {
             Some(dispatch) => ReplyWork {
                 ticket: dispatch.ticket,
-                _slot: dispatch.slot.take(),
+                _slot: dispatch.take_slot(self.myself.shared()),
                 ambient: dispatch.ambient.clone(),
                 generation,
             },
@@ -240,10 +262,9 @@ where
 
     pub(super) fn message_span<M: Message>(
         &self,
-        sender: Option<tracing::Span>,
+        sender: &tracing::Span,
         ambient: &Ambient,
-    ) -> Option<EnteredSpan> {
-        let sender = sender?;
+    ) -> EnteredSpan {
         let span = tracing::debug_span!(
             target: "steadfast::message",
             parent: None,
@@ -254,8 +275,8 @@ where
             request_id = ambient.request().map(|context| context.id().as_str()),
         );
         // A link, not a parent: spans of actors that message each other would nest for ever.
-        span.follows_from(&sender);
-        Some(span.entered())
+        span.follows_from(sender);
+        span.entered()
     }
 
     // ===== failure and rebuild =====

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Poll, ready};
+use std::task::{self, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix::dev::channel::{AddressReceiver, channel};
@@ -83,6 +83,8 @@ where
     myself: Ref<A>,
     phase: Phase<A>,
     drain: Option<Drain>,
+    /// The waker that the control lane has.
+    registered: Option<Waker>,
 }
 
 enum Phase<A>
@@ -135,6 +137,15 @@ where
             myself,
             phase: Phase::Boot(Box::new(boot)),
             drain: None,
+            registered: None,
+        }
+    }
+
+    /// Has the control lane wake this task; a task mostly keeps its waker.
+    fn register(&mut self, waker: &Waker) {
+        if self.registered.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            self.registered = Some(waker.clone());
+            self.shared.register(waker);
         }
     }
 
@@ -298,7 +309,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        this.shared.register(cx.waker());
+        this.register(cx.waker());
         loop {
             for command in this.shared.take_commands() {
                 this.obey(command);

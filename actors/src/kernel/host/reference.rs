@@ -16,7 +16,7 @@ use super::letter::{Stamp, displace, stamped};
 use crate::kernel::error::Refused;
 use crate::kernel::lifecycle::Watch;
 use crate::kernel::request::Ambient;
-use crate::kernel::shared::{ActorState, Shared, Slot};
+use crate::kernel::shared::{ActorState, Shared};
 use crate::kernel::spec::Overflow;
 use crate::kernel::timer::in_time;
 use crate::kernel::tree::NodeInfo;
@@ -109,7 +109,7 @@ where
         match unsent {
             None => Ok(()),
             Some(_closed) => {
-                shared.note_bounced();
+                shared.bounced();
                 Err(Refused::Stopped)
             }
         }
@@ -180,7 +180,7 @@ where
 
     /// The stamp of a message that holds the slot of `ticket`.
     pub(super) fn stamp(&self, ticket: u64, ambient: Ambient) -> Stamp {
-        Stamp::new(Slot::taken(Arc::clone(&self.0.shared)), ticket, ambient, None)
+        Stamp::new(self.0.shared.number, ticket, ambient, None)
     }
 
     /// Queues a message on the ring; without a free slot it takes the place of the oldest,

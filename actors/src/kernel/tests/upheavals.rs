@@ -280,7 +280,7 @@ fn an_actor_whose_thread_ended_before_it_began_is_stopped_like_any_other() {
         let arbiter = actix_rt::Arbiter::new();
         // The thread is busy, then it is told to end, and only then comes the actor.
         let (release, busy) = std::sync::mpsc::channel::<()>();
-        arbiter.spawn_fn(move || drop(busy.recv()));
+        arbiter.spawn_fn(move || assert!(busy.recv().is_err(), "it was released"));
         arbiter.stop();
         let here = Placement::On(arbiter.handle());
         let queue = tree.start(worker("queue", &journal).place(here.clone()));

@@ -1,0 +1,66 @@
+//! The same app twice: bare, and inside the whole edge.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use steadfast::edge::Edge;
+
+/// A server on a thread of its own, with one worker.
+pub(super) struct Server {
+    address: SocketAddr,
+    handle: ServerHandle,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Server {
+    pub(super) fn start(with_edge: bool) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let address = listener.local_addr()?;
+        let (started, start) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            actix_rt::System::new().block_on(async move {
+                let server = if with_edge { whole(listener)? } else { bare(listener)? };
+                let _starter_waits = started.send(server.handle());
+                server.await
+            })
+        });
+        let handle = start.recv().map_err(|_ended| io::Error::other("the server did not start"))?;
+        Ok(Self { address, handle, thread })
+    }
+
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(super) async fn stop(self) {
+        self.handle.stop(false).await;
+        let ended = self.thread.join();
+        drop(ended.expect("the server's thread does not panic"));
+    }
+}
+
+fn bare(listener: TcpListener) -> io::Result<actix_web::dev::Server> {
+    let server = HttpServer::new(|| App::new().configure(routes));
+    Ok(server.listen(listener)?.workers(1).disable_signals().run())
+}
+
+fn whole(listener: TcpListener) -> io::Result<actix_web::dev::Server> {
+    let edge = Edge::new();
+    let server = HttpServer::new(move || App::new().configure(routes).wrap(edge.clone()));
+    Ok(server.listen(listener)?.workers(1).disable_signals().run())
+}
+
+fn routes(app: &mut web::ServiceConfig) {
+    app.route("/", web::get().to(async || "Hello, world!"));
+    app.route("/json", web::post().to(async |body: web::Json<Message>| body));
+}
+
+/// What the JSON route reads and answers.
+#[derive(serde::Deserialize, serde::Serialize)]
+struct Message {
+    text: String,
+}

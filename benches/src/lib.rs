@@ -1,0 +1,11 @@
+//! What the two programs of this crate share: the rounds, the peers and the tables.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark prints its result, and a peer that fails has none"
+)]
+
+pub mod edge;
+pub mod kernel;
+pub mod measure;
