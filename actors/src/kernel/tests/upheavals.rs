@@ -286,9 +286,11 @@ fn an_actor_whose_thread_ended_before_it_began_is_stopped_like_any_other() {
         let queue = tree.start(worker("queue", &journal).place(here.clone()));
         let ring = worker("ring", &journal).overflow(Overflow::DropOldest).place(here);
         let ring = tree.start(ring);
+        let asked = async move { tokio::join!(queue.call(Add(1)), ring.call(Add(1))) };
+        let asked = tokio::task::spawn_local(tokio::time::timeout(seconds(60), asked));
+        tokio::task::yield_now().await; // Both are sent now.
         drop(release);
-        let asked = async { tokio::join!(queue.call(Add(1)), ring.call(Add(1))) };
-        let told = tokio::time::timeout(seconds(60), asked).await.expect("they are told");
+        let told = asked.await.expect("it ended").expect("they are told");
         assert_eq!(told, (Err(CallError::Stopped), Err(CallError::Stopped)));
         assert!(tree.snapshot().nodes.is_empty());
         assert_eq!(tree.dead_letters().total(), 2);
