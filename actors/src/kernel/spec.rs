@@ -46,7 +46,9 @@ pub enum Placement {
 ///
 /// The factory is asked for every incarnation, so what it captures outlives a restart
 /// and what the actor holds does not. It must be quick, because it runs on the actor's
-/// thread; what takes time belongs in `started`, as a `ctx.wait`.
+/// thread; what takes time belongs in `started`, as a `ctx.wait`. It builds the next
+/// incarnation before the failed one is dropped: what only one can have, such as a port or
+/// a lock file, is taken in `started` too, when the old one is gone.
 ///
 /// # Examples
 ///

@@ -113,6 +113,10 @@ where
     ///
     /// The call then ends as [`CallError::Expired`] if the handler never began, and as
     /// [`CallError::Cancelled`] if it had.
+    ///
+    /// # Panics
+    ///
+    /// When it has to wait outside of a tokio runtime with a clock.
     pub fn deadline(self, within: Duration) -> Self {
         // Fields cannot be moved out of a type with a drop, hence the rebinding.
         let mut this = self;

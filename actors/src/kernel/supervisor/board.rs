@@ -294,6 +294,10 @@ pub(crate) fn stop_all(
             if let Some(board) = board {
                 unfinished.extend(board.stop(deadline).await);
             }
+            if shared.state() == ActorState::Stopped {
+                // By itself, or by an operator: whatever was cut then is not this stop's doing.
+                continue;
+            }
             if !shared.was_launched() {
                 shared.close();
                 shared.stopped();

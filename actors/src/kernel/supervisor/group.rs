@@ -115,6 +115,10 @@ impl Group {
 
     /// Starts the supervisor, which starts the children in the order they were added.
     ///
+    /// The group stops with the tree. To stop the returned supervisor alone leaves its
+    /// children to themselves: they go on directly under the tree, one for one; those it
+    /// had not started yet, and those that waited for it, stop.
+    ///
     /// # Panics
     ///
     /// With [`Placement::Here`], outside of an actix runtime or a tokio `LocalSet`.

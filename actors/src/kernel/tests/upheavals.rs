@@ -272,3 +272,56 @@ fn children_on_other_threads_survive_a_storm_of_group_restarts() {
         });
     }
 }
+
+async fn gone(worker: &Ref<Worker>) {
+    let _seen = worker.watch().reached(ActorState::Stopped).await;
+}
+
+#[test]
+fn an_actor_whose_thread_ended_before_it_began_is_stopped_like_any_other() {
+    actix_rt::System::new().block_on(async {
+        let (tree, journal) = (Tree::new(), Journal::default());
+        let arbiter = actix_rt::Arbiter::new();
+        // The thread is busy, then it is told to end, and only then comes the actor.
+        let (release, busy) = std::sync::mpsc::channel::<()>();
+        let (began, begun) = tokio::sync::oneshot::channel();
+        arbiter.spawn_fn(move || {
+            let _told = began.send(());
+            let _released = busy.recv();
+        });
+        assert_eq!(begun.await, Ok(()));
+        arbiter.stop();
+        let here = Placement::On(arbiter.handle());
+        let queue = tree.start(worker("queue", &journal).place(here.clone()));
+        let ring = worker("ring", &journal).overflow(Overflow::DropOldest).place(here);
+        let ring = tree.start(ring);
+        let released = async { drop(release) };
+        let asked = async { tokio::join!(queue.call(Add(1)), ring.call(Add(1)), released) };
+        let told = tokio::time::timeout(seconds(60), asked).await.expect("they are told");
+        assert_eq!(told, (Err(CallError::Stopped), Err(CallError::Stopped), ()));
+        let stopped = async { tokio::join!(gone(&queue), gone(&ring)) };
+        assert!(tokio::time::timeout(seconds(60), stopped).await.is_ok());
+        assert!(tree.snapshot().nodes.is_empty());
+        assert_eq!(tree.dead_letters().total(), 2);
+    });
+}
+
+#[test]
+fn a_child_whose_thread_ended_is_left_out_of_a_restart() {
+    actix_rt::System::new().block_on(async {
+        let (tree, journal) = (Tree::new(), Journal::default());
+        let arbiter = actix_rt::Arbiter::new();
+        let mut group = Group::new(&tree, "group", Strategy::OneForAll);
+        let here = group.add(worker("here", &journal));
+        let there = group.add(worker("there", &journal).place(Placement::On(arbiter.handle())));
+        group.start();
+        assert_eq!((here.call(Add(1)).await, there.call(Add(1)).await), (Ok(1), Ok(1)));
+        arbiter.stop();
+        assert!(there.watch().reached(ActorState::Stopped).await.is_some());
+        let began = std::time::Instant::now();
+        assert!(here.call(Poison(How::Sync)).await.is_err());
+        assert_eq!(here.call(Add(1)).await, Ok(1));
+        assert!(began.elapsed() < seconds(3), "nobody waits for it");
+        assert!(tree.stop(seconds(5)).await.is_clean());
+    });
+}
