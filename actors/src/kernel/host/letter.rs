@@ -252,8 +252,15 @@ where
             }
             Err(caught) => {
                 ctx.shared().outcomes.panicked.fetch_add(1, Ordering::Relaxed);
-                if let (Some(reply), Some(ticket)) = (&self.reply, ticket) {
-                    record(ctx.shared(), ticket, reply, ctx.verdict(&caught));
+                match (&self.reply, ticket) {
+                    (Some(reply), Some(ticket)) => {
+                        record(ctx.shared(), ticket, reply, ctx.verdict(&caught));
+                    }
+                    // The response panicked, and had the channel already.
+                    (None, Some(ticket)) => {
+                        ctx.shared().verdicts.record_unsure(ticket, ctx.verdict(&caught));
+                    }
+                    (_, None) => {}
                 }
                 ctx.panicked(&caught, Some(std::any::type_name::<M>()));
             }
