@@ -20,7 +20,7 @@ async fn rate(bank: Breaker) -> Result<Loaded<f64>, BreakerError<std::io::Error>
     bank.call(|| async { Ok(Loaded::value(1.09)) }).await // your HTTP call goes here
 }
 type Parts = (Ref<Visits>, Cache<String, f64>);
-async fn index(parts: web::Data<Parts>) -> Result<String, Box<dyn std::error::Error>> {
+async fn index(parts: web::Data<Parts>) -> Result<String, Problem> {
     let (visit, rate) = (parts.0.call(Visit).await?, parts.1.get("EUR").await?);
     Ok(format!("visit {visit}: one EUR is {} USD\n", rate.value))
 }
@@ -31,10 +31,10 @@ async fn main() -> Result<Drained, Box<dyn std::error::Error>> {
     let bank = runtime.breaker(Breaker::builder("bank"))?;
     let rates = runtime.cache(Cache::builder("rates", move |_: String, _| rate(bank.clone())))?;
     let (steadfast, parts) = (runtime.start()?, web::Data::new((visits, rates)));
-    let wired = steadfast.clone();
+    let (app, socket) = (steadfast.clone(), steadfast.listen("127.0.0.1:8080")?);
     let server = HttpServer::new(move || {
-        let app = App::new().configure(|app| wired.configure(app)).app_data(parts.clone());
-        app.route("/", web::get().to(index))
+        let wired = App::new().configure(|c| app.configure(c)).app_data(parts.clone());
+        wired.route("/", web::get().to(index)).wrap(app.edge())
     });
-    Ok(steadfast.serve(server.listen(steadfast.listen("127.0.0.1:8080")?)?).await?)
+    Ok(steadfast.serve(server.listen(socket)?).await?)
 }

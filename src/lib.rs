@@ -38,11 +38,15 @@
 //!         let visits = visits.clone();
 //!         let count = move || {
 //!             let visits = visits.clone();
-//!             async move { format!("{:?}", visits.call(Visit).await) }
+//!             async move { Ok::<_, Problem>(visits.call(Visit).await?.to_string()) }
 //!         };
-//!         App::new().configure(|app| wired.configure(app)).route("/", web::get().to(count))
+//!         App::new()
+//!             .configure(|app| wired.configure(app))
+//!             .route("/", web::get().to(count))
+//!             .wrap(wired.edge())
 //!     });
-//!     Ok(steadfast.serve(server.bind(("127.0.0.1", 8080))?).await?)
+//!     let listener = steadfast.listen("127.0.0.1:8080")?;
+//!     Ok(steadfast.serve(server.listen(listener)?).await?)
 //! }
 //! ```
 //!
@@ -55,13 +59,16 @@
 //! | circuit breaker per dependency | [`breaker`] |
 //! | single-flight cache | [`cache_fill`] |
 //! | checks, readiness, liveness, start-up | [`health`] |
-//! | probes and drain | [`edge`] |
+//! | request ids, deadlines, panics, error documents, probes, drain | [`edge`], [`problem`] |
+//! | log formats | [`telemetry`] |
 //! | settings | [`config`] |
 //! | assembly | [`runtime`] |
 
 pub mod config;
 pub mod edge;
+pub mod problem;
 pub mod runtime;
+pub mod telemetry;
 
 pub use runtime::Steadfast;
 #[doc(inline)]
@@ -73,9 +80,10 @@ pub mod prelude {
     pub use crate::breaker::{Breaker, BreakerError};
     pub use crate::cache_fill::{Cache, FillCtx, FillError, Loaded};
     pub use crate::config::Settings;
-    pub use crate::edge::Drained;
+    pub use crate::edge::{Ctx, Drained, Json};
     pub use crate::health::{CheckCx, CheckError, CheckSpec, Detail, StartTask};
     pub use crate::kernel::{
         CallError, Context, Fault, Group, Ref, Reply, RequestContext, Spec, Strategy,
     };
+    pub use crate::problem::Problem;
 }

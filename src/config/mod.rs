@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use load::SettingsLoader;
 
-use crate::edge::DrainPlan;
+use crate::edge::{DrainPlan, RequestGuard, TrustPolicy};
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -38,6 +38,8 @@ const fn seconds(count: u64) -> Duration {
 pub struct Settings {
     /// Where supervised actors run.
     pub actors: ActorSettings,
+    /// What a request may take.
+    pub request: RequestSettings,
     /// How health is judged.
     pub health: HealthSettings,
     /// How the process leaves.
@@ -58,6 +60,41 @@ impl Default for ActorSettings {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self { threads: (processors / 2).clamp(1, 2) }
+    }
+}
+
+/// What a request may take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct RequestSettings {
+    /// The deadline of routes that set none. Default `30s`; `1ms` to `24h`. Too low: slow but
+    /// good answers are cut off. Too high: work goes on that nobody waits for.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+    /// The most that a route or a client can ask for. Default `5m`; `1ms` to `24h`, and not less
+    /// than `deadline`.
+    #[serde(with = "duration")]
+    pub deadline_max: Duration,
+    /// Whose `X-Request-Timeout-Ms` is honoured: `nobody`, `loopback` (the default), `private`
+    /// or `anyone`.
+    pub trust: TrustPolicy,
+}
+
+impl Default for RequestSettings {
+    fn default() -> Self {
+        Self { deadline: seconds(30), deadline_max: seconds(300), trust: TrustPolicy::default() }
+    }
+}
+
+impl RequestSettings {
+    /// The middleware part that goes by these settings.
+    #[must_use]
+    pub fn guard(&self) -> RequestGuard {
+        RequestGuard::new()
+            .deadline(self.deadline)
+            .deadline_max(self.deadline_max)
+            .trust(self.trust)
     }
 }
 
@@ -134,10 +171,13 @@ impl Settings {
     ///
     /// [`ConfigError::Invalid`] names the first that is not, and its range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Self { actors, health, drain } = self;
+        let Self { actors, request, health, drain } = self;
         within("actors.threads", actors.threads, 1..=64)?;
         let ms = Duration::from_millis;
+        let day = ms(1)..=seconds(86_400);
         let times = [
+            ("request.deadline", request.deadline, day.clone()),
+            ("request.deadline_max", request.deadline_max, request.deadline..=*day.end()),
             ("health.wedged_after", health.wedged_after, ms(100)..=seconds(600)),
             ("drain.delay", drain.delay, ms(0)..=seconds(300)),
             ("drain.requests", drain.requests, ms(0)..=seconds(3600)),
@@ -154,6 +194,9 @@ impl Settings {
 fn expected(key: &str) -> &'static str {
     match key {
         "actors.threads" => "a whole number from 1 to 64",
+        "request.deadline" => "a duration from 1ms to 24h",
+        "request.deadline_max" => "a duration from request.deadline to 24h",
+        "request.trust" => "nobody, loopback, private or anyone",
         "health.wedged_after" => "a duration from 100ms to 10m",
         "drain.delay" | "drain.actors" => "a duration from 0ms to 5m",
         "drain.requests" => "a duration from 0ms to 1h",

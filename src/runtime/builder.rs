@@ -19,7 +19,7 @@ use super::threads::ActorThreads;
 use super::{Inner, Steadfast};
 use crate::config::Settings;
 use crate::edge::backlog::Backlog;
-use crate::edge::{InFlight, ShutdownTrigger};
+use crate::edge::{Edge, InFlight, ShutdownTrigger};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -169,13 +169,16 @@ impl Builder {
         tree.start(spec.place(Placement::On(first.clone())));
         first.spawn_fn(move || drop(actors.start()));
         warn_of_late_kill(&settings);
+        let in_flight = InFlight::new();
+        let edge = Edge::new().requests(settings.request.guard()).in_flight(in_flight.clone());
         Ok(Steadfast(Arc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             settings,
             tree,
             health,
             heartbeats,
-            in_flight: InFlight::new(),
+            in_flight,
+            edge,
             trigger: ShutdownTrigger::new(),
             backlog: Backlog::default(),
             threads,

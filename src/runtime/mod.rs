@@ -24,7 +24,7 @@ pub use server::IntoServer;
 use crate::config::Settings;
 use crate::edge::backlog::Backlog;
 use crate::edge::shutdown::Draining;
-use crate::edge::{Drained, InFlight, Probes, ShutdownTrigger};
+use crate::edge::{Drained, Edge, InFlight, Probes, ShutdownTrigger};
 use threads::ActorThreads;
 
 /// The running runtime: supervised actors on threads of their own, health, and the way out.
@@ -41,6 +41,7 @@ struct Inner {
     health: Health,
     heartbeats: Heartbeats,
     in_flight: InFlight,
+    edge: Edge,
     trigger: ShutdownTrigger,
     backlog: Backlog,
     threads: ActorThreads,
@@ -111,6 +112,21 @@ impl Steadfast {
     #[must_use]
     pub fn heartbeats(&self) -> &Heartbeats {
         &self.0.heartbeats
+    }
+
+    /// The request edge, set up by the [settings](crate::config::RequestSettings): wrap an app
+    /// with it last, so that it is outermost. All clones share one count of what went wrong.
+    ///
+    /// ```no_run
+    /// # fn wire(steadfast: steadfast::Steadfast) {
+    /// use actix_web::App;
+    ///
+    /// let app = App::new().configure(|app| steadfast.configure(app)).wrap(steadfast.edge());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn edge(&self) -> Edge {
+        self.0.edge.clone()
     }
 
     /// The requests being served.

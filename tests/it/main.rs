@@ -4,9 +4,21 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test that meets the unexpected should stop there"
+    clippy::print_stderr,
+    reason = "a test that meets the unexpected should stop there, and say why"
 )]
 
+mod edge; // ids, deadlines, panics and error documents, through real servers
 mod health;
 mod runtime;
+mod server_drain; // SIGTERM under load
+mod server_edge; // what clients do wrong
+mod server_faults; // panics, poison, deadlines
+mod server_options; // the command line
+mod server_products; // cached reads
+mod server_rates; // a third party behind a breaker
+mod server_simulator; // each fault of the third party
+mod support; // real servers, problem documents and raw connections
 mod wire;
+// What the repository says about itself.
+mod tidy;

@@ -71,7 +71,6 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use actix::dev::ToEnvelope;
 use actix::{Handler, Message};
 use tokio::sync::broadcast;
 use tokio::time::Instant;
@@ -79,7 +78,7 @@ use tokio::time::Instant;
 use self::core::Core;
 use self::lanes::Lanes;
 use self::permit::Hold;
-use crate::kernel::{CallError, Context, Ref, Spec, Tree};
+use crate::kernel::{CallError, Ref, Spec, Tree};
 
 pub use self::actor::BreakerActor;
 pub use self::classify::{Classifier, Classify, Outcome};
@@ -278,7 +277,6 @@ impl Breaker {
     where
         M: Message<Result = Ack> + Send + 'static,
         BreakerActor: Handler<M>,
-        Context<BreakerActor>: ToEnvelope<BreakerActor, M>,
     {
         match &self.actor {
             Some(actor) => actor.call(message).await,

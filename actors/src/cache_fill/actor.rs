@@ -20,7 +20,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// The actor behind a [`Cache`](super::Cache): admits loads, within the limits, to run
 /// on its thread. Each load holds its place in the mailbox until it ends, so the
-/// tree shows the loads under way as its depth, and a stop waits for them.
+/// tree shows the loads under way as its depth, and a stop waits for them. Loads that
+/// outlived a restart are not waited for: a stop ends them, and their waiters are told.
 pub struct CacheFill<K: Key, V: Send + Sync + 'static> {
     shared: Arc<Shared<K, V>>,
 }

@@ -3,9 +3,9 @@
 //! It outlives the actor's incarnations, so a restart loses no load, no permit and no
 //! cool-down. Decisions are in `state.rs`, storage in `shards.rs`; here they meet.
 //!
-//! INVARIANT: locks are taken in the order table → shard, table → admission; no two
-//! others are held together, and no user code but `Eq`, `Hash` and `Clone` of the key
-//! runs under one.
+//! INVARIANT: locks are taken in the order table → shard, table → admission and table →
+//! the waits of `nesting.rs`; no two others are held together. No user code but the
+//! key's own `Eq`, `Hash`, `Clone` and `Drop` runs under one.
 
 use std::borrow::Borrow;
 use std::hash::Hash;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::cache_fill::{CacheFill, Meta, StaleReason};
-use crate::kernel::{ActorState, Context, Fault};
+use crate::kernel::{ActorState, Context, Fault, RequestContext, RequestId};
 
 /// What makes the actor itself panic.
 #[derive(Message)]
@@ -286,6 +286,40 @@ fn loads_asked_for_while_the_actor_is_down_run_when_it_is_back() {
         let results = join_all((0..50).map(|key| cache.get(&(key % 5)))).await;
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         source.assert_loads(5);
+    });
+}
+
+#[test]
+fn a_load_queued_behind_a_restart_outlives_the_deadline_of_who_asked_for_it() {
+    paused(|| async {
+        let source = Source::new();
+        let (_tree, cache) = source.start();
+        cache.actor().call(Poison).await.expect_err("it panics");
+        let request = RequestContext::new(RequestId::generate()).with_deadline(Instant::now());
+        let hasty = request.scope(cache.get(&1)).await;
+        assert!(matches!(hasty, Err(FillError::WaitTimeout { .. })), "{hasty:?}");
+        assert_eq!(cache.flights().len(), 1);
+        assert_served(&cache.get(&1).await, 1, Served::Joined);
+        source.assert_loads(1);
+    });
+}
+
+#[test]
+fn loads_that_a_resting_actor_dropped_are_asked_for_once_more_and_then_refused() {
+    paused(|| async {
+        let source = Source::new();
+        let (tree, cache) = source.start();
+        for _ in 0..6 {
+            cache.actor().tell(Poison).expect("accepted");
+        }
+        let reads = join_all((0..10).map(|key| cache.get(&(key % 2))));
+        let results = tokio::time::timeout(600 * SECOND, reads).await.expect("nobody is forgotten");
+        assert!(tree.dead_letters().total() > 0, "the loads were queued and dropped");
+        for result in results {
+            assert!(matches!(result, Err(FillError::Overloaded { .. })), "{result:?}");
+        }
+        assert!(cache.flights().is_empty());
+        source.assert_loads(0);
     });
 }
 

@@ -88,6 +88,45 @@ fn a_hit_is_ready_at_once_and_a_miss_is_not() {
 }
 
 #[test]
+fn a_read_can_be_sent_to_any_task_and_outlive_its_handle() {
+    fn assert_sendable<T: Send + 'static>(value: T) -> T {
+        value
+    }
+    paused(|| async {
+        let source = Source::new();
+        let (_tree, cache) = source.start();
+        let read = assert_sendable(cache.get(&1));
+        drop(assert_sendable(cache));
+        assert_served(&tokio::spawn(read).await.expect("no panic"), 1, Served::Loaded);
+    });
+}
+
+#[test]
+fn a_read_looks_into_the_store_again_before_it_loads() {
+    paused(|| async {
+        let source = Source::new();
+        let (_tree, cache) = source.start();
+        let slow_starter = cache.get(&1);
+        assert_served(&cache.get(&1).await, 1, Served::Loaded);
+        assert_served(&slow_starter.await, 1, Served::Fresh);
+        source.assert_loads(1);
+    });
+}
+
+#[test]
+fn a_loader_that_cancels_its_own_token_ends_what_it_spawned_and_not_its_load() {
+    paused(|| async {
+        let loader = |key: u64, cx: FillCtx<u64>| async move {
+            cx.cancel_token().cancel();
+            tokio::time::sleep(SECOND).await;
+            Ok::<_, io::Error>(Loaded::value(key))
+        };
+        let cache = Cache::builder("own", loader).start(&Tree::new()).expect("valid settings");
+        assert_served(&cache.get(&1).await, 1, Served::Loaded);
+    });
+}
+
+#[test]
 fn age_counts_from_when_the_value_was_stored() {
     paused(|| async {
         let (_tree, cache) = Source::new().start();
@@ -123,7 +162,7 @@ fn jitter_only_ever_shortens_the_ttl() {
         advance(15 * SECOND).await;
         let half_way = (0..200).filter(fresh).count();
         assert!((50..150).contains(&half_way), "spread, not together: {half_way}");
-        advance(15 * SECOND).await;
+        advance(15 * SECOND + Duration::from_millis(1)).await;
         assert_eq!((0..200).filter(fresh).count(), 0);
     });
 }

@@ -135,6 +135,7 @@ impl RunningTasks {
         let timer = work.ambient.deadline().map(DeadlineTimer::at);
         let task = ReplyTask {
             future: Some(future),
+            span: message_span(),
             reply,
             work,
             timer,
@@ -156,6 +157,12 @@ impl RunningTasks {
     }
 }
 
+/// The span of the message being answered, when message spans are recorded.
+fn message_span() -> Option<tracing::Span> {
+    tracing::enabled!(target: "steadfast::message", tracing::Level::DEBUG)
+        .then(tracing::Span::current)
+}
+
 /// A task's place in the list of its incarnation, given up when the task is gone.
 struct Registered {
     handles: Rc<RefCell<Slab<AbortHandle>>>,
@@ -173,6 +180,7 @@ impl Drop for Registered {
 
 struct ReplyTask<T> {
     future: Option<Pin<Box<dyn Future<Output = T>>>>,
+    span: Option<tracing::Span>,
     reply: Option<OneshotSender<T>>,
     work: ReplyWork,
     timer: Option<DeadlineTimer>,
@@ -189,6 +197,7 @@ impl<T> Future for ReplyTask<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        let _entered = this.span.clone().map(tracing::Span::entered);
         if this.caller_left(cx) {
             this.future = None;
             return Poll::Ready(());

@@ -13,6 +13,7 @@ mod groups;
 mod places;
 mod requests;
 mod restarts;
+mod spans;
 mod stops;
 mod support;
 mod threads;

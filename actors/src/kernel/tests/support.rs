@@ -228,6 +228,22 @@ impl Handler<StopYourself> for Worker {
     }
 }
 
+/// The number of the span its reply task runs in.
+#[derive(Message)]
+#[rtype(result = "Option<u64>")]
+pub(super) struct CurrentSpan;
+
+impl Handler<CurrentSpan> for Worker {
+    type Result = Reply<Option<u64>>;
+
+    fn handle(&mut self, _: CurrentSpan, _: &mut Self::Context) -> Self::Result {
+        Reply::task(async {
+            tokio::task::yield_now().await;
+            tracing::Span::current().id().map(|id| id.into_u64())
+        })
+    }
+}
+
 type Deed = Box<dyn FnOnce(&mut Worker, &mut Context<Worker>) + Send>;
 
 /// Does whatever a test needs done inside the actor.

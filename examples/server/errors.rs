@@ -1,0 +1,41 @@
+//! What the server's own errors are to a client.
+
+use actix_web::http::StatusCode;
+use steadfast::cache_fill::FillError;
+use steadfast::kernel::Code;
+use steadfast::problem::Problem;
+
+use crate::rates::RatesError;
+use crate::upstream::ControlError;
+
+/// Why there is no product: it does not exist, or it could not be read.
+pub(crate) fn no_product(error: FillError) -> Problem {
+    if matches!(error, FillError::Absent) {
+        let code = Code::new("product.unknown");
+        return Problem::new(code, StatusCode::NOT_FOUND, "No such product");
+    }
+    error.into()
+}
+
+impl From<RatesError> for Problem {
+    fn from(error: RatesError) -> Self {
+        let (status, title) = match &error {
+            RatesError::UnknownCurrency => (StatusCode::NOT_FOUND, "No such currency"),
+            RatesError::Timeout => (StatusCode::GATEWAY_TIMEOUT, "The upstream took too long"),
+            RatesError::Throttled { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "The upstream asks for patience")
+            }
+            RatesError::Unreachable(_) | RatesError::Failed(_) | RatesError::InvalidAnswer => {
+                (StatusCode::BAD_GATEWAY, "The upstream failed")
+            }
+        };
+        Self::from_fault(error).with_status(status).with_title(title)
+    }
+}
+
+impl From<ControlError> for Problem {
+    fn from(error: ControlError) -> Self {
+        let title = "The upstream has no control route that answers";
+        Self::from_fault(error).with_status(StatusCode::BAD_GATEWAY).with_title(title)
+    }
+}

@@ -1,0 +1,69 @@
+//! The example server of steadfast: a service whose fragile parts are supervised actors.
+//!
+//! `cargo run --example server` needs nothing installed; `-- --help` lists flags and routes. A
+//! tour, with what to look for:
+//!
+//! ```sh
+//! curl -i localhost:8080/products/1                 # x-cache: filled, then hit
+//! curl -i localhost:8080/rates/USD                  # asks the third party
+//! curl -X PUT localhost:8080/demo/upstream -H 'content-type: application/json' \
+//!      -d '{"service":"rates","mode":"hang"}'       # break the third party
+//! curl -i localhost:8080/rates/USD                  # 504, five times; then 503 at once
+//! curl localhost:9090/readyz?verbose                # degraded, and still ready
+//! curl -i localhost:8080/demo/panic                 # 500, and the connection lives
+//! curl -X POST localhost:8080/demo/actors/flaky/poison   # a supervised restart
+//! curl localhost:8080/demo/stats                    # what really happened
+//! ```
+//!
+//! Where to read on: `serve.rs` puts everything together, `services.rs` declares the actors,
+//! `products.rs` and `rates.rs` are two concerns as an application writes them. `simulator/` is
+//! the third party, which knows nothing of this library.
+
+mod connections;
+mod database;
+mod demo;
+mod errors;
+mod flaky;
+mod options;
+mod products;
+mod rates;
+mod routes;
+mod serve;
+mod services;
+mod simulator;
+mod slow;
+mod upstream;
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use steadfast::telemetry::Telemetry;
+
+use crate::options::Options;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    // Lines go to standard error: standard output belongs to the ready line.
+    if let Err(error) = Telemetry::new().install() {
+        return failed(&error);
+    }
+    match actix_web::rt::System::new().block_on(serve::run(options)) {
+        Ok(drained) => drained.exit_code(),
+        Err(error) => failed(&*error),
+    }
+}
+
+/// Tells an error and everything that caused it. Not through the log, which may be filtered.
+fn failed(error: &dyn Error) -> ExitCode {
+    let mut text = format!("the server cannot run: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    // Where nobody reads standard error, the exit code still tells.
+    let _unread = writeln!(io::stderr(), "{text}");
+    ExitCode::FAILURE
+}

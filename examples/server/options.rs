@@ -1,0 +1,115 @@
+//! The command line: flags, their environment variables, and the help text.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Parser;
+
+const ROUTES: &str = "\
+Routes of the application (--listen):
+  GET  /products/{id}              a product, read through the cache (`x-cache` says how)
+  GET  /rates/{currency}           an exchange rate, asked of the upstream through a breaker
+  GET  /livez /readyz /startupz    probes; `?verbose` lists the checks
+  GET  /demo/upstream              what has really arrived at the upstream
+  PUT  /demo/upstream              {service?: rates|mail, mode, latency_ms?} with mode one of
+                                   ok slow error hang refuse garbage stall reset throttle
+  GET  /demo/panic                 a handler that panics
+  GET  /demo/slow?ms=N             an answer after N ms, at most 60000
+  POST /demo/actors/flaky/count    an actor that counts
+  POST /demo/actors/flaky/poison   a message that makes it panic
+  GET  /demo/stats                 what a test needs to count
+Routes of the administration (--admin):
+  GET  /livez /readyz /startupz    the same probes, with reasons
+
+Honoured on every request: X-Request-Id, X-Request-Timeout-Ms, traceparent.";
+
+/// A service that survives its faults: the example server of steadfast.
+///
+/// It needs nothing installed. Once it serves, it prints one line to standard output:
+/// `ready app=http://… admin=http://… upstream=http://…`; its log goes to standard error.
+/// SIGTERM lets it finish what it has begun.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "server", version, after_help = ROUTES)]
+pub(crate) struct Options {
+    /// Address of the application; port 0 takes a free one.
+    #[arg(long, env = "STEADFAST_LISTEN", value_name = "ADDRESS")]
+    #[arg(default_value = "127.0.0.1:8080")]
+    pub(crate) listen: SocketAddr,
+
+    /// Address of probes and administration; port 0 takes a free one.
+    #[arg(long, env = "STEADFAST_ADMIN", value_name = "ADDRESS")]
+    #[arg(default_value = "127.0.0.1:9090")]
+    pub(crate) admin: SocketAddr,
+
+    /// Where the data lives: `sqlite:PATH`. Without it, a fresh temporary folder that the log
+    /// names and that goes away with the server.
+    #[arg(long, env = "STEADFAST_DATABASE", value_name = "URL")]
+    pub(crate) database: Option<DatabaseUrl>,
+
+    /// Base address of the third party. Without it, the server starts its own fault simulator
+    /// on a free loopback port.
+    #[arg(long, env = "STEADFAST_UPSTREAM", value_name = "URL")]
+    pub(crate) upstream: Option<UpstreamUrl>,
+
+    /// A TOML file with settings.
+    #[arg(long, env = "STEADFAST_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// How long a cached product is fresh, in milliseconds.
+    #[arg(long, env = "STEADFAST_PRODUCT_TTL_MS", value_name = "MS")]
+    #[arg(default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    product_ttl_ms: u64,
+}
+
+impl Options {
+    /// How long a cached product is fresh.
+    pub(crate) const fn product_ttl(&self) -> Duration {
+        Duration::from_millis(self.product_ttl_ms)
+    }
+}
+
+/// The databases this server can use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DatabaseUrl {
+    /// One file on this host.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = &'static str;
+
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Err("PostgreSQL comes with the durable store, which is not built yet; \
+                        use sqlite:PATH");
+        }
+        match url.strip_prefix("sqlite:") {
+            Some("") | None => Err("expected sqlite:PATH"),
+            Some(path) => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())),
+        }
+    }
+}
+
+/// The base address of an upstream: `http://HOST[:PORT]`, without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UpstreamUrl(pub(crate) String);
+
+impl FromStr for UpstreamUrl {
+    type Err = &'static str;
+
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected http://HOST[:PORT]";
+        let parsed = reqwest::Url::parse(url).map_err(|_malformed| EXPECTED)?;
+        let plain = parsed.scheme() == "http"
+            && parsed.has_host()
+            && parsed.path() == "/"
+            && parsed.query().is_none()
+            && parsed.username().is_empty();
+        if !plain {
+            return Err(EXPECTED);
+        }
+        Ok(Self(url.trim_end_matches('/').to_owned()))
+    }
+}

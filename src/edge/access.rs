@@ -1,0 +1,159 @@
+//! The record of one request: counted while it is in flight, logged once when it ended.
+
+use std::rc::Rc;
+
+use actix_web::HttpRequest;
+use actix_web::dev::{ResourceMap, ServiceRequest};
+use actix_web::http::{Method, StatusCode, Uri};
+use steadfast_actors::kernel::RequestContext;
+use tokio::time::Instant;
+use tracing::Span;
+use tracing::field::Empty;
+
+use super::in_flight::InFlightGuard;
+
+/// What proxies record for a client that closed its connection before it was answered.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Written to the log when dropped, whatever way the request went.
+#[derive(Debug)]
+pub(super) struct Access {
+    method: Method,
+    uri: Uri,
+    route: Route,
+    status: Option<StatusCode>,
+    outcome: Outcome,
+    started: Instant,
+    context: RequestContext,
+    span: Span,
+    _in_flight: InFlightGuard,
+}
+
+/// How the exchange ended, as far as the server can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The response was handed over completely.
+    Complete,
+    /// The response began and did not come to its end.
+    Aborted,
+    /// There was no response.
+    Cancelled,
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Aborted => "aborted",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Route {
+    /// Looked up when somebody asks: the request itself is gone by then.
+    ByPath(Rc<ResourceMap>),
+    Known(Option<String>),
+}
+
+impl Access {
+    pub(super) fn begin(
+        request: &ServiceRequest,
+        routes: Rc<ResourceMap>,
+        context: RequestContext,
+        started: Instant,
+        in_flight: InFlightGuard,
+    ) -> Self {
+        let span = tracing::info_span!(
+            target: "steadfast::request",
+            "http.request",
+            method = request.method().as_str(),
+            request_id = context.id().as_str(),
+            trace_id = context.trace().map(|trace| trace.trace_id()),
+            route = Empty,
+            status = Empty,
+        );
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            route: Route::ByPath(routes),
+            status: None,
+            outcome: Outcome::Cancelled,
+            started,
+            context,
+            span,
+            _in_flight: in_flight,
+        }
+    }
+
+    pub(super) const fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// The pattern of the route; labels and logs never carry the path itself.
+    pub(super) fn route(&self) -> Option<String> {
+        match &self.route {
+            Route::ByPath(routes) => routes.match_pattern(self.uri.path()),
+            Route::Known(pattern) => pattern.clone(),
+        }
+    }
+
+    /// The response's head is known.
+    pub(super) fn answered(&mut self, status: StatusCode, request: Option<&HttpRequest>) {
+        self.status = Some(status);
+        self.outcome = Outcome::Aborted;
+        if let Some(request) = request
+            && self.is_wanted()
+        {
+            self.route = Route::Known(request.match_pattern());
+        }
+    }
+
+    /// The response was handed over completely.
+    pub(super) const fn completed(&mut self) {
+        self.outcome = Outcome::Complete;
+    }
+
+    /// The connection is closed on purpose.
+    pub(super) const fn aborted(&mut self) {
+        self.outcome = Outcome::Aborted;
+    }
+
+    pub(super) const fn is_unanswered(&self) -> bool {
+        matches!(self.outcome, Outcome::Cancelled)
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.span.is_disabled()
+            || tracing::enabled!(target: "steadfast::access", tracing::Level::INFO)
+    }
+
+    fn log(&self) {
+        let route = self.route();
+        let route = route.as_deref().unwrap_or("unmatched");
+        let status = self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());
+        self.span.record("route", route);
+        self.span.record("status", status);
+        let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::info!(
+            target: "steadfast::access",
+            method = self.method.as_str(),
+            route,
+            status,
+            outcome = self.outcome.as_str(),
+            elapsed_us,
+            request_id = self.context.id().as_str(),
+            "http.finished"
+        );
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        if self.is_wanted() {
+            let context = self.context.clone();
+            self.span.in_scope(|| context.sync_scope(|| self.log()));
+        }
+    }
+}

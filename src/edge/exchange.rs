@@ -1,0 +1,288 @@
+//! One request and its response, as the edge sees it.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use actix_http::ConnectionType;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderValue;
+use actix_web::{Error, HttpMessage, HttpResponse};
+use steadfast_actors::kernel::panic::catch_payload;
+use steadfast_actors::kernel::{RequestContext, RequestId, Stopped};
+use tokio::time::Instant;
+
+use super::access::Access;
+use super::body::EdgeBody;
+use super::deadline::Schedule;
+use super::in_flight::InFlight;
+use super::normalise::Ask;
+use super::recover::{self, Payload, Phase};
+use super::request_context::REQUEST_ID;
+use super::stack::Shared;
+use super::watch::Watch;
+use crate::problem::{Form, Problem};
+
+/// What went wrong at an edge since the process began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct EdgeCounts {
+    /// Panics that were recovered from, wherever they happened.
+    pub panics: u64,
+    /// Responses that were [aborted](super::AbortResponse) on purpose.
+    pub aborts: u64,
+    /// Requests that were given up at their deadline.
+    pub deadlines: u64,
+    /// Requests whose client left before it was answered.
+    pub clients_gone: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    panics: AtomicU64,
+    aborts: AtomicU64,
+    deadlines: AtomicU64,
+    clients_gone: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn read(&self) -> EdgeCounts {
+        EdgeCounts {
+            panics: self.panics.load(Ordering::Relaxed),
+            aborts: self.aborts.load(Ordering::Relaxed),
+            deadlines: self.deadlines.load(Ordering::Relaxed),
+            clients_gone: self.clients_gone.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Everything the edge keeps of a request. It never holds the `HttpRequest` itself: routing
+/// needs that to be the only one, and panics when it is not.
+pub(super) struct Exchange {
+    shared: Rc<Shared>,
+    form: Form,
+    live: Option<Live>,
+}
+
+/// What a [`RequestGuard`](super::RequestGuard) adds.
+struct Live {
+    schedule: Rc<Schedule>,
+    access: Access,
+    in_flight: InFlight,
+}
+
+impl Live {
+    fn mark(&self) -> Mark {
+        Mark {
+            // The alphabet of an id is safe in a header.
+            id: HeaderValue::from_str(self.schedule.base().id().as_str()).ok(),
+            close: self.in_flight.is_closing(),
+        }
+    }
+}
+
+/// What every response carries.
+struct Mark {
+    id: Option<HeaderValue>,
+    close: bool,
+}
+
+impl Mark {
+    fn put_on<B>(&self, response: &mut HttpResponse<B>) {
+        if let Some(id) = &self.id {
+            response.headers_mut().insert(REQUEST_ID, id.clone());
+        }
+        if self.close && !response.upgrade() {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+    }
+}
+
+impl Exchange {
+    pub(super) fn begin(shared: &Rc<Shared>, request: &ServiceRequest) -> Self {
+        let form = match shared.parts.normalise {
+            Some(_) => Form::wanted(request.headers()),
+            None => Form::default(),
+        };
+        // Inside of another guard the request has all of it already.
+        let inherits = request.extensions().contains::<Rc<Schedule>>();
+        let live = shared.parts.requests.as_ref().filter(|_| !inherits).map(|guard| {
+            let started = Instant::now();
+            let schedule = Rc::new(guard.schedule(request, started));
+            request.extensions_mut().insert(Rc::clone(&schedule));
+            let in_flight = guard.in_flight.clone();
+            let context = schedule.base().clone();
+            let routes = shared.routes(request);
+            let access = Access::begin(request, routes, context, started, in_flight.enter());
+            Live { schedule, access, in_flight }
+        });
+        Self { shared: Rc::clone(shared), form, live }
+    }
+
+    /// Runs a piece of the request under its context, and catches its panic if panics are caught.
+    pub(super) fn enter<T>(&self, work: impl FnOnce() -> T) -> Result<T, Payload> {
+        let guarded = || match self.shared.parts.recover {
+            Some(_) => catch_payload(work),
+            None => Ok(work()),
+        };
+        match &self.live {
+            Some(live) => {
+                let _span = live.access.span().enter();
+                live.schedule.context().sync_scope(guarded)
+            }
+            None => guarded(),
+        }
+    }
+
+    /// Drops a piece of the application under the request's context.
+    pub(super) fn drop_guarded<T>(&self, piece: T) {
+        self.drop_guarded_in(|| drop(piece));
+    }
+
+    /// The same for what can only be dropped in place.
+    pub(super) fn drop_guarded_in(&self, drop_it: impl FnOnce()) {
+        if let Err(payload) = self.enter(drop_it) {
+            self.report(payload, Phase::Drop);
+        }
+    }
+
+    /// When the request waits: whether it should be given up.
+    pub(super) fn poll_end(
+        &self,
+        watch: &mut Watch,
+        deadline: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Stopped> {
+        match &self.live {
+            Some(live) => {
+                watch.poll(live.schedule.base(), live.in_flight.cut_token(), deadline, cx)
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.live.as_ref().and_then(|live| live.schedule.deadline())
+    }
+
+    /// Tells everything that runs for the request to stop.
+    pub(super) fn cancel(&self, why: Stopped) {
+        if let Some(live) = &self.live {
+            live.schedule.base().cancel(why);
+        }
+    }
+
+    /// The answer to a request that was given up.
+    pub(super) fn stopped(self, why: Stopped) -> Error {
+        if why == Stopped::Deadline {
+            count(&self.shared.counters.deadlines);
+        }
+        self.failed(Problem::from(why).into())
+    }
+
+    /// The answer to a request that panicked.
+    pub(super) fn recovered(self, payload: Payload) -> Error {
+        self.report(payload, Phase::Handler);
+        self.failed(recover::problem().into())
+    }
+
+    pub(super) fn report(&self, payload: Payload, phase: Phase) {
+        count(&self.shared.counters.panics);
+        let Some(recover) = &self.shared.parts.recover else { return };
+        let route = self.live.as_ref().and_then(|live| live.access.route());
+        let report = |id: Option<&RequestId>| recover.report(payload, phase, id, route.as_deref());
+        match &self.live {
+            Some(live) => {
+                let context = live.schedule.context();
+                let id = live.schedule.base().id();
+                context.sync_scope(|| report(Some(id)));
+            }
+            None => report(RequestContext::current().as_ref().map(RequestContext::id)),
+        }
+    }
+
+    /// The connection is closed on purpose.
+    pub(super) fn aborted(&mut self) {
+        count(&self.shared.counters.aborts);
+        if let Some(live) = &mut self.live {
+            live.access.aborted();
+        }
+    }
+
+    /// Nobody waits any more, and nothing was answered.
+    pub(super) fn abandoned(&self) {
+        if self.live.as_ref().is_some_and(|live| live.access.is_unanswered()) {
+            count(&self.shared.counters.clients_gone);
+        }
+        self.cancel(Stopped::ClientGone);
+    }
+
+    pub(super) fn completed(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.access.completed();
+        }
+    }
+
+    /// The response of the inner service, on its way out.
+    pub(super) fn answered(
+        mut self,
+        response: ServiceResponse<BoxBody>,
+    ) -> ServiceResponse<EdgeBody> {
+        let mut response = self.normalised(response);
+        let status = response.status();
+        if let Some(live) = &mut self.live {
+            live.access.answered(status, Some(response.request()));
+            live.mark().put_on(response.response_mut());
+        }
+        response.map_body(|_, body| EdgeBody::new(body, self))
+    }
+
+    fn normalised(&self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+        match &self.shared.parts.normalise {
+            Some(normalise) => {
+                self.with_ask(|ask| normalise.response(response, ask, self.shared.probe.as_ref()))
+            }
+            None => response,
+        }
+    }
+
+    /// What an inner middleware failed with, on its way out.
+    pub(super) fn failed(mut self, error: Error) -> Error {
+        let (mut error, status) = match &self.shared.parts.normalise {
+            Some(normalise) => self.with_ask(|ask| normalise.error(error, ask)),
+            None => {
+                let status = error.as_response_error().status_code();
+                (error, status)
+            }
+        };
+        if let Some(live) = &mut self.live {
+            live.access.answered(status, None);
+            live.access.completed();
+            let mark = live.mark();
+            error.add_response_mapper(move |mut response| {
+                mark.put_on(&mut response);
+                response
+            });
+        }
+        error
+    }
+
+    fn with_ask<T>(&self, work: impl FnOnce(Ask<'_>) -> T) -> T {
+        match &self.live {
+            Some(live) => {
+                let ask = Ask { id: Some(live.schedule.base().id()), form: self.form };
+                live.schedule.context().sync_scope(|| work(ask))
+            }
+            None => {
+                let ambient = RequestContext::current();
+                let id = ambient.as_ref().map(RequestContext::id);
+                work(Ask { id, form: self.form })
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The edge as one middleware.
+//!
+//! Three concerns, one service and one future: [`RequestGuard`] outside, then [`Normalise`], then
+//! [`Recover`]. Each is also a middleware of its own, for an app that wants less. Nothing is
+//! boxed for a request that is answered without waiting.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{
+    ResourceMap, Service, ServiceRequest, ServiceResponse, Transform, forward_ready,
+};
+use futures_util::future::LocalBoxFuture;
+use steadfast_actors::kernel::Stopped;
+
+use super::body::EdgeBody;
+use super::exchange::{Counters, EdgeCounts, Exchange};
+use super::in_flight::InFlight;
+use super::normalise::{AllowProbe, Normalise};
+use super::recover::{AbortResponse, Payload, Recover};
+use super::request_context::RequestGuard;
+use super::watch::Watch;
+
+/// The whole request edge: wrap an `App` with it **last**, so that it is outermost.
+///
+/// Each response then has a request id, each request a deadline, each error a code, and a panic
+/// costs one request.
+///
+/// ```
+/// use actix_web::{App, web};
+/// use steadfast::edge::{Edge, RequestGuard, TrustPolicy};
+///
+/// let edge = Edge::new().requests(RequestGuard::new().trust(TrustPolicy::Private));
+/// let app = move || {
+///     App::new().route("/", web::get().to(|| async { "hello" })).wrap(edge.clone())
+/// };
+/// # drop(app());
+/// ```
+///
+/// Clones share their counters. What a middleware outside of it answers by itself, or fails
+/// with, has no request id: there is none for it.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    requests: RequestGuard,
+    normalise: Normalise,
+    recover: Recover,
+    counters: Arc<Counters>,
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Edge {
+    /// All three with their defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            requests: RequestGuard::new(),
+            normalise: Normalise::new(),
+            recover: Recover::new(),
+            counters: Arc::default(),
+        }
+    }
+
+    /// Settings of ids and deadlines.
+    #[must_use]
+    pub fn requests(mut self, requests: RequestGuard) -> Self {
+        self.requests = requests;
+        self
+    }
+
+    /// Settings of the error documents.
+    #[must_use]
+    pub fn normalise(mut self, normalise: Normalise) -> Self {
+        self.normalise = normalise;
+        self
+    }
+
+    /// Settings of the panic reports.
+    #[must_use]
+    pub fn recover(mut self, recover: Recover) -> Self {
+        self.recover = recover;
+        self
+    }
+
+    /// Where requests are counted; the same as [`RequestGuard::in_flight`].
+    #[must_use]
+    pub fn in_flight(mut self, in_flight: InFlight) -> Self {
+        self.requests = self.requests.in_flight(in_flight);
+        self
+    }
+
+    /// What went wrong so far, at this edge and its clones.
+    #[must_use]
+    pub fn counts(&self) -> EdgeCounts {
+        self.counters.read()
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
+            requests: Some(self.requests.clone()),
+            normalise: Some(self.normalise.clone()),
+            recover: Some(self.recover.clone()),
+        }
+    }
+}
+
+/// Which of the three concerns a service has.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    pub(super) requests: Option<RequestGuard>,
+    pub(super) normalise: Option<Normalise>,
+    pub(super) recover: Option<Recover>,
+}
+
+/// What all requests of one service share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) parts: Parts,
+    pub(super) probe: Option<AllowProbe>,
+    pub(super) counters: Arc<Counters>,
+    routes: OnceCell<Rc<ResourceMap>>,
+}
+
+impl Shared {
+    /// The app's routes, to name a request's route after the request is gone.
+    pub(super) fn routes(&self, request: &ServiceRequest) -> Rc<ResourceMap> {
+        Rc::clone(self.routes.get_or_init(|| Rc::new(request.resource_map().clone())))
+    }
+}
+
+/// Makes middleware out of a type that knows its parts.
+macro_rules! middleware {
+    ($name:ty, $own:ident => $parts:expr, $counters:expr) => {
+        impl<S, B> Transform<S, ServiceRequest> for $name
+        where
+            S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+            B: MessageBody + 'static,
+        {
+            type Response = ServiceResponse<EdgeBody>;
+            type Error = Error;
+            type InitError = ();
+            type Transform = EdgeService<S>;
+            type Future = LocalBoxFuture<'static, Result<EdgeService<S>, ()>>;
+
+            fn new_transform(&self, service: S) -> Self::Future {
+                let $own = self;
+                let (parts, counters): (Parts, Arc<Counters>) = ($parts, $counters);
+                Box::pin(EdgeService::new(service, parts, counters))
+            }
+        }
+    };
+}
+
+middleware!(Edge, edge => edge.parts(), Arc::clone(&edge.counters));
+middleware!(
+    RequestGuard,
+    requests => Parts { requests: Some(requests.clone()), ..Parts::default() },
+    Arc::default()
+);
+middleware!(
+    Normalise,
+    normalise => Parts { normalise: Some(normalise.clone()), ..Parts::default() },
+    Arc::default()
+);
+middleware!(
+    Recover,
+    recover => Parts { recover: Some(recover.clone()), ..Parts::default() },
+    Arc::default()
+);
+
+/// The service that [`Edge`] and its parts make.
+pub struct EdgeService<S> {
+    service: S,
+    shared: Rc<Shared>,
+}
+
+impl<S> EdgeService<S> {
+    async fn new(service: S, parts: Parts, counters: Arc<Counters>) -> Result<Self, ()> {
+        let probe = match parts.normalise {
+            Some(_) => AllowProbe::new().await,
+            None => None,
+        };
+        let shared = Rc::new(Shared { parts, probe, counters, routes: OnceCell::new() });
+        Ok(Self { service, shared })
+    }
+}
+
+impl<S> fmt::Debug for EdgeService<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EdgeService").field("parts", &self.shared.parts).finish_non_exhaustive()
+    }
+}
+
+impl<S, B> Service<ServiceRequest> for EdgeService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    B: MessageBody + 'static,
+{
+    type Response = ServiceResponse<EdgeBody>;
+    type Error = Error;
+    type Future = EdgeFuture<S::Future>;
+
+    forward_ready!(service);
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let exchange = Exchange::begin(&self.shared, &request);
+        // Routing runs inside of `call`, and with it the guards: they may panic too.
+        let called = exchange.enter(|| self.service.call(request));
+        let (inner, thrown) = match called {
+            Ok(inner) => (Some(inner), None),
+            Err(payload) => (None, Some(payload)),
+        };
+        EdgeFuture { inner, thrown, exchange: Some(exchange), watch: Watch::default() }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The future of an [`EdgeService`].
+    pub struct EdgeFuture<F> {
+        #[pin]
+        inner: Option<F>,
+        thrown: Option<Payload>,
+        exchange: Option<Exchange>,
+        watch: Watch,
+    }
+
+    impl<F> PinnedDrop for EdgeFuture<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            // Gone after an answer: what is left is a request that nobody waits for any more.
+            if let Some(exchange) = this.exchange.take() {
+                exchange.abandoned();
+                exchange.drop_guarded_in(|| this.inner.set(None));
+            }
+        }
+    }
+}
+
+impl<F> fmt::Debug for EdgeFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EdgeFuture").finish_non_exhaustive()
+    }
+}
+
+impl<F, B> Future for EdgeFuture<F>
+where
+    F: Future<Output = Result<ServiceResponse<B>, Error>>,
+    B: MessageBody + 'static,
+{
+    type Output = Result<ServiceResponse<EdgeBody>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let Some(exchange) = this.exchange.as_ref() else { return Poll::Pending };
+        let polled = match (this.thrown.take(), this.inner.as_mut().as_pin_mut()) {
+            (Some(payload), _) => Err(payload),
+            (None, Some(inner)) => exchange.enter(|| inner.poll(cx)),
+            (None, None) => return Poll::Pending,
+        };
+        let ended = match polled {
+            Ok(Poll::Ready(outcome)) => Ended::Answered(outcome),
+            Err(payload) => Ended::Panicked(payload),
+            Ok(Poll::Pending) => {
+                let end = exchange.poll_end(this.watch, exchange.deadline(), cx);
+                match end {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(why) => Ended::Stopped(why),
+                }
+            }
+        };
+        // ORDER: the inner future goes before the answer does; its drop may still log or panic.
+        if let Ended::Stopped(why) = &ended {
+            exchange.cancel(*why);
+        }
+        exchange.drop_guarded_in(|| this.inner.set(None));
+        match this.exchange.take() {
+            Some(exchange) => Poll::Ready(conclude(exchange, ended)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Why a request does not go on.
+enum Ended<B> {
+    Answered(Result<ServiceResponse<B>, Error>),
+    Panicked(Payload),
+    Stopped(Stopped),
+}
+
+fn conclude<B: MessageBody + 'static>(
+    mut exchange: Exchange,
+    ended: Ended<B>,
+) -> Result<ServiceResponse<EdgeBody>, Error> {
+    match ended {
+        Ended::Answered(Ok(response)) => Ok(exchange.answered(response.map_into_boxed_body())),
+        Ended::Answered(Err(error)) => Err(exchange.failed(error)),
+        Ended::Stopped(why) => Err(exchange.stopped(why)),
+        Ended::Panicked(payload) if AbortResponse::is(&payload) => {
+            exchange.aborted();
+            drop(exchange);
+            std::panic::resume_unwind(payload)
+        }
+        Ended::Panicked(payload) => Err(exchange.recovered(payload)),
+    }
+}

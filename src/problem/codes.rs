@@ -1,0 +1,271 @@
+//! The catalogue of codes: every kind of failure a client or an operator can meet.
+//!
+//! Codes are public API. The list is append-only: a code never disappears, and never gets another
+//! status or meaning. `codes.txt` beside this file records what has been released, and a test
+//! compares the two.
+
+use actix_web::http::StatusCode;
+use steadfast_actors::kernel::Code;
+
+/// What one code means, and what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Entry {
+    /// The code, as it stands in the problem document.
+    pub code: Code,
+    /// The HTTP status it is answered with.
+    pub status: u16,
+    /// A short summary that is the same for every occurrence.
+    pub title: &'static str,
+    /// What happened.
+    pub meaning: &'static str,
+    /// What whoever reads it should do.
+    pub reaction: &'static str,
+    /// Whether sending the same request again is safe: `Some(true)` when nothing of it ran.
+    pub retryable: Option<bool>,
+}
+
+/// Everything this project can answer, by concern.
+#[must_use]
+pub const fn catalogue() -> &'static [Entry] {
+    CATALOGUE
+}
+
+/// The entry of a code; `None` for a code that an application made up for itself.
+#[must_use]
+pub fn find(code: Code) -> Option<&'static Entry> {
+    CATALOGUE.iter().find(|entry| entry.code == code)
+}
+
+/// The code that stands for a bare status, for an error nobody said more about.
+#[must_use]
+pub(crate) fn for_status(status: StatusCode) -> &'static Entry {
+    let of_status = |entry: &&Entry| {
+        entry.status == status.as_u16()
+            && entry.code.as_str().starts_with("http.")
+            && !matches!(entry.code.as_str(), "http.client_error" | "http.server_error")
+    };
+    let generic = if status.is_client_error() { &CLIENT_ERROR } else { &SERVER_ERROR };
+    CATALOGUE.iter().find(of_status).unwrap_or(generic)
+}
+
+const fn entry(
+    code: &'static str,
+    status: u16,
+    title: &'static str,
+    meaning: &'static str,
+    reaction: &'static str,
+) -> Entry {
+    Entry { code: Code::new(code), status, title, meaning, reaction, retryable: None }
+}
+
+/// The same, for what certainly did not run.
+const fn not_run(entry: Entry) -> Entry {
+    Entry { retryable: Some(true), ..entry }
+}
+
+/// The same, for what ran, perhaps partly.
+const fn ran(entry: Entry) -> Entry {
+    Entry { retryable: Some(false), ..entry }
+}
+
+const fn status(
+    code: &'static str,
+    status: u16,
+    title: &'static str,
+    meaning: &'static str,
+) -> Entry {
+    entry(code, status, title, meaning, "See the status.")
+}
+
+const fn at_start(code: &'static str, title: &'static str, meaning: &'static str) -> Entry {
+    entry(code, 500, title, meaning, "Correct the program or its settings.")
+}
+
+const CLIENT_ERROR: Entry = status(
+    "http.client_error",
+    400,
+    "The request cannot be served",
+    "A 4xx status without a code of its own.",
+);
+const SERVER_ERROR: Entry = status(
+    "http.server_error",
+    500,
+    "The server failed",
+    "A 5xx status without a code of its own.",
+);
+
+// One line per code, however long: it is a table.
+#[rustfmt::skip]
+const CATALOGUE: &[Entry] = &[
+    // Actors.
+    not_run(entry("actor.overloaded", 503, "Too busy", "An actor's mailbox is full.", "Try again after the wait.")),
+    not_run(entry("actor.expired", 503, "Not served in time", "The deadline passed while the message waited its turn.", "Try again with more time.")),
+    not_run(entry("actor.stopped", 503, "Shutting down", "An actor has stopped, or takes no new work.", "Try again; another instance may answer.")),
+    not_run(entry("actor.quarantined", 503, "Temporarily unavailable", "An actor failed too often and rests.", "Try again after the wait.")),
+    ran(entry("actor.panicked", 500, "Internal failure", "An actor panicked over this message and was rebuilt.", "Try again only what is idempotent; report it.")),
+    ran(entry("actor.cancelled", 500, "Cut short", "An actor began on the message and was cut short.", "Try again only what is idempotent.")),
+    // Requests.
+    entry("request.deadline_exceeded", 504, "Deadline exceeded", "The answer was not ready before the request's deadline.", "Try again with more time, if it is idempotent."),
+    entry("request.client_gone", 499, "Client closed request", "The client left before the answer was ready.", "Nobody reads it."),
+    entry("request.shutdown", 503, "Shutting down", "The server gave the request up because it shuts down.", "Try again; another instance may answer."),
+    // Breakers.
+    not_run(entry("breaker.open", 503, "A dependency is unavailable", "A dependency failed too often and is left alone.", "Try again after the wait.")),
+    not_run(entry("breaker.trials_taken", 503, "A dependency is unavailable", "A dependency is being tried, and every trial is taken.", "Try again after the wait.")),
+    not_run(entry("breaker.forced_open", 503, "A dependency is out of service", "An operator took a dependency out of service.", "Try again after the wait.")),
+    // Cached reads.
+    entry("cache_fill.absent", 404, "Not found", "There is nothing under this key.", "Ask for something else."),
+    entry("cache_fill.loader_failed", 503, "The value could not be loaded", "A value was not cached and its loader failed.", "Try again after the wait."),
+    entry("cache_fill.loader_panicked", 500, "Internal failure", "A value was not cached and its loader panicked.", "Report it."),
+    entry("cache_fill.fill_timeout", 503, "The value could not be loaded in time", "The load took too long and was given up.", "Try again after the wait."),
+    entry("cache_fill.wait_timeout", 504, "The value could not be loaded in time", "The value did not come within this caller's wait; the load goes on.", "Try again soon."),
+    not_run(entry("cache_fill.cooldown", 503, "The value could not be loaded", "The last load failed and the next may not begin yet.", "Try again after the wait.")),
+    not_run(entry("cache_fill.overloaded", 503, "Too busy", "Too many loads are under way.", "Try again after the wait.")),
+    entry("cache_fill.recursion", 500, "Internal failure", "A loader waits for its own result.", "Change the loader; report it."),
+    entry("cache_fill.aborted", 503, "The load was dropped", "A load was dropped before it ended.", "Try again."),
+    not_run(entry("cache_fill.closed", 503, "Shutting down", "The cache has been stopped.", "Try again; another instance may answer.")),
+    // What a client sends.
+    entry("json.syntax", 400, "Malformed JSON", "The body is not JSON; `line` and `column` say where.", "Correct the body."),
+    entry("json.invalid", 422, "Invalid JSON", "The body is JSON, but not what this route takes; `errors` points at it.", "Correct the members that `errors` names."),
+    entry("form.invalid", 422, "Invalid form", "The form is not what this route takes.", "Correct the form."),
+    entry("query.invalid", 400, "Invalid query", "The query string is not what this route takes.", "Correct the query."),
+    entry("path.invalid", 404, "Not found", "A part of the path is not what this route takes.", "Correct the path."),
+    entry("body.unsupported_type", 415, "Unsupported content type", "The route does not take bodies of this `Content-Type`.", "Send the type the route takes."),
+    entry("body.unsupported_encoding", 415, "Unsupported content encoding", "The route does not take bodies of this `Content-Encoding`.", "Send the body as it is."),
+    entry("body.too_large", 413, "Body too large", "The body is larger than the route takes.", "Send less."),
+    entry("body.length_required", 411, "Length required", "The body has no usable `Content-Length`.", "Send the length."),
+    entry("body.encoding", 400, "Unreadable body", "The body is not in the encoding it claims.", "Correct the encoding."),
+    entry("body.incomplete", 400, "Incomplete body", "The body ended before its end.", "Send all of it."),
+    entry("body.timeout", 408, "Body too slow", "The body did not come in time.", "Send it faster."),
+    entry("body.unreadable", 400, "Unreadable body", "The body could not be read.", "Try again."),
+    // Routes.
+    entry("route.not_found", 404, "Not found", "No route has this path.", "Correct the path."),
+    entry("route.method_not_allowed", 405, "Method not allowed", "The path has routes, none of them for this method; `Allow` lists those there are.", "Use a method that `Allow` lists."),
+    // The server itself.
+    ran(entry("internal.panic", 500, "Internal failure", "The code that served the request panicked.", "Try again only what is idempotent; report it with the request id.")),
+    entry("internal.error", 500, "Internal failure", "The server failed in a way it has no code for.", "Report it with the request id."),
+    // A bare status.
+    status("http.bad_request", 400, "Bad request", "The request is wrong."),
+    status("http.unauthorized", 401, "Unauthorized", "The request has no valid credentials."),
+    status("http.payment_required", 402, "Payment required", "Payment is required."),
+    status("http.forbidden", 403, "Forbidden", "The credentials do not allow it."),
+    status("http.not_found", 404, "Not found", "The route knows no such thing."),
+    status("http.method_not_allowed", 405, "Method not allowed", "The method is not allowed here."),
+    status("http.not_acceptable", 406, "Not acceptable", "There is no form of it that `Accept` takes."),
+    status("http.request_timeout", 408, "Request timeout", "The request did not come in time."),
+    status("http.conflict", 409, "Conflict", "It conflicts with the present state."),
+    status("http.gone", 410, "Gone", "It was there once."),
+    status("http.length_required", 411, "Length required", "`Content-Length` is missing."),
+    status("http.precondition_failed", 412, "Precondition failed", "A precondition of the request is false."),
+    status("http.content_too_large", 413, "Content too large", "The body is too large."),
+    status("http.uri_too_long", 414, "URI too long", "The target of the request is too long."),
+    status("http.unsupported_media_type", 415, "Unsupported media type", "The body's type is not supported."),
+    status("http.range_not_satisfiable", 416, "Range not satisfiable", "The range is outside of the content."),
+    status("http.expectation_failed", 417, "Expectation failed", "`Expect` cannot be met."),
+    status("http.misdirected_request", 421, "Misdirected request", "This server does not answer for that authority."),
+    status("http.unprocessable_content", 422, "Unprocessable content", "The content is well formed but wrong."),
+    status("http.locked", 423, "Locked", "It is locked."),
+    status("http.precondition_required", 428, "Precondition required", "The request must be conditional."),
+    status("http.too_many_requests", 429, "Too many requests", "The client sends too many requests."),
+    status("http.header_fields_too_large", 431, "Header fields too large", "The header is too large."),
+    status("http.unavailable_for_legal_reasons", 451, "Unavailable for legal reasons", "It is withheld for legal reasons."),
+    status("http.internal_server_error", 500, "Internal failure", "The server failed."),
+    status("http.not_implemented", 501, "Not implemented", "The server does not do this."),
+    status("http.bad_gateway", 502, "Bad gateway", "A dependency gave a bad answer."),
+    status("http.service_unavailable", 503, "Service unavailable", "The server cannot serve it now."),
+    status("http.gateway_timeout", 504, "Gateway timeout", "A dependency did not answer in time."),
+    CLIENT_ERROR,
+    SERVER_ERROR,
+    // Found at start; no client sees them.
+    at_start("cache_fill.invalid_setting", "Invalid setting", "A setting of a cache is out of its range."),
+    at_start("config.invalid", "Invalid setting", "A setting cannot be read or is out of its range."),
+    at_start("config.unknown_key", "Unknown setting", "There is no setting of this name."),
+    at_start("config.unreadable", "Unreadable settings", "A settings file cannot be read."),
+    at_start("health.out_of_range", "Invalid setting", "A setting of a check is out of its range."),
+    at_start("health.name_taken", "Name taken", "Two checks have the same name."),
+    at_start("health.invalid_name", "Invalid name", "The name of a check is not usable."),
+    at_start("health.too_many", "Too many checks", "There are more checks than the limit."),
+    at_start("runtime.settings_too_late", "Settings too late", "Settings were given after they had been used."),
+    at_start("telemetry.invalid_filter", "Invalid log filter", "The log filter cannot be read."),
+    at_start("telemetry.already_installed", "Log subscriber installed", "There is a log subscriber already."),
+    at_start("runtime.threads", "No thread", "The actors' threads could not be started."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    const RELEASED: &str = include_str!("codes.txt");
+
+    #[test]
+    fn no_code_disappears_or_changes_its_status() {
+        for line in RELEASED.lines() {
+            let (code, status) = line.split_once(' ').unwrap();
+            let entry = CATALOGUE.iter().find(|entry| entry.code.as_str() == code);
+            let entry = entry.unwrap_or_else(|| panic!("{code} has been released"));
+            assert_eq!(entry.status.to_string(), status, "{code} has been released with {status}");
+        }
+    }
+
+    #[test]
+    fn every_code_is_listed_once_and_recorded_as_released() {
+        let mut seen = BTreeSet::new();
+        for entry in CATALOGUE {
+            let (code, status) = (entry.code.as_str(), entry.status);
+            assert!(seen.insert(code), "{code} is listed twice");
+            let line = format!("{code} {status}");
+            assert!(RELEASED.lines().any(|known| known == line), "append to codes.txt: {line}");
+            for text in [entry.title, entry.meaning, entry.reaction] {
+                assert!(!text.is_empty(), "{code} does not say all");
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_in_the_source_is_in_the_catalogue() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let known: BTreeSet<&str> = CATALOGUE.iter().map(|entry| entry.code.as_str()).collect();
+        let mut found = 0;
+        for file in ["src", "actors/src"].iter().flat_map(|folder| rust_files(&root.join(folder))) {
+            let source = fs::read_to_string(&file).unwrap();
+            let product = source.split("#[cfg(test)]").next().unwrap();
+            let code_only = |line: &&str| !line.trim_start().starts_with("//");
+            let product: String = product.lines().filter(code_only).collect();
+            for piece in product.split("Code::new(\"").skip(1) {
+                let code = piece.split('"').next().unwrap();
+                assert!(known.contains(code), "{} uses {code}", file.display());
+                found += 1;
+            }
+        }
+        assert!(found > 20, "only {found} codes found: is the search broken?");
+    }
+
+    fn rust_files(folder: &Path) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                files.extend(rust_files(&path));
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                files.push(path);
+            }
+        }
+        files
+    }
+
+    #[test]
+    fn every_error_status_has_a_code() {
+        for status in (400..600).map(|number| StatusCode::from_u16(number).unwrap()) {
+            let entry = for_status(status);
+            let generic = entry.code == CLIENT_ERROR.code || entry.code == SERVER_ERROR.code;
+            assert!(
+                generic || entry.status == status.as_u16(),
+                "{status} is answered as {entry:?}"
+            );
+            assert_eq!(entry.status < 500, status.is_client_error(), "{status}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The request edge, through real servers and raw connections.
+
+mod errors; // each error as a problem document
+mod logs; // what is recorded of a request
+mod panics; // what a panic costs
+mod requests; // ids, deadlines, cancellation
+mod support; // a server per test, and a client that shows every byte

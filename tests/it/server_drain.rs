@@ -1,0 +1,146 @@
+//! Leaving: what SIGTERM costs the clients of the example server.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::server::Server;
+use crate::support::wire::{self, RawAnswer, Wire};
+
+fn with_drain_delay(delay: &str) -> Server {
+    Server::start_with(|command| {
+        command.env("STEADFAST_DRAIN__DELAY", delay);
+    })
+}
+
+/// What a client of a leaving server has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    answered: AtomicU64,
+    /// Told, instead of an answer, that the server is leaving: never accepted.
+    sent_away: AtomicU64,
+    /// Accepted, that is sent on a connection the server had answered on before, and lost.
+    lost: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Seen {
+    fn note(&self, answer: &RawAnswer) {
+        if answer.status == 503 {
+            assert_eq!(answer.json()["code"], "request.shutdown");
+            assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+            self.sent_away.fetch_add(1, Ordering::AcqRel);
+        } else {
+            assert_eq!(answer.status, 200, "{answer:?}");
+            self.answered.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// Asks on fresh connections and on kept ones until the server is gone.
+async fn client(address: String, seen: Arc<Seen>) {
+    while !seen.over.load(Ordering::Acquire) {
+        let Ok(mut wire) = Wire::try_connect(&address).await else { return };
+        loop {
+            match wire.get("/demo/slow?ms=20").await {
+                Ok(answer) => {
+                    seen.note(&answer);
+                    let closing = answer.headers.get("connection");
+                    if closing.is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    // A connection that was never served was not accepted.
+                    if wire.bytes_read() > 0 && error.kind() != io::ErrorKind::ConnectionRefused {
+                        seen.lost.fetch_add(1, Ordering::AcqRel);
+                    }
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_loses_no_accepted_request() {
+    let mut server = with_drain_delay("500ms");
+    let seen = Arc::new(Seen::default());
+    let clients: Vec<_> = (0..16)
+        .map(|_| tokio::spawn(client(server.address().to_owned(), Arc::clone(&seen))))
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.terminate();
+    let (server, status) = tokio::task::spawn_blocking(move || {
+        let status = server.exit_status();
+        (server, status)
+    })
+    .await
+    .unwrap();
+    seen.over.store(true, Ordering::Release);
+    for client in clients {
+        client.await.unwrap();
+    }
+    let log = server.log();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert_eq!(seen.lost.load(Ordering::Acquire), 0, "{seen:?}\n{log}");
+    assert!(seen.answered.load(Ordering::Acquire) > 100, "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_finished_before_the_server_leaves() {
+    let mut server = with_drain_delay("0ms");
+    let mut wire = Wire::connect(server.address()).await;
+    wire.send(wire::get("/demo/slow?ms=1000")).await.unwrap();
+    crate::support::eventually(
+        Duration::from_secs(5),
+        async || {
+            let stats = server.stats().await;
+            (stats["slow"]["started"] == 1, stats)
+        },
+        "the work starts",
+    )
+    .await;
+    server.terminate();
+    assert_eq!(wire.answer().await.unwrap().status, 200);
+    let status = tokio::task::spawn_blocking(move || server.exit_status()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_leaving_server_says_that_it_is_not_ready_while_it_still_serves() {
+    let server = with_drain_delay("2s");
+    assert_eq!(server.get("/readyz").send().await.unwrap().status(), 200);
+    server.terminate();
+    let begun = Instant::now();
+    while server.get("/readyz").send().await.unwrap().status() != 503 {
+        assert!(begun.elapsed() < Duration::from_secs(2), "still ready");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(server.get("/livez").send().await.unwrap().status(), 200, "leaving is not illness");
+    assert_eq!(server.get("/products/1").send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn work_that_had_to_be_cut_shows_in_the_exit_code() {
+    let mut server = Server::start_with(|command| {
+        command.env("STEADFAST_DRAIN__DELAY", "0ms");
+        command.env("STEADFAST_DRAIN__REQUESTS", "200ms");
+    });
+    let mut wire = Wire::connect(server.address()).await;
+    wire.send(wire::get("/demo/slow?ms=20000")).await.unwrap();
+    crate::support::eventually(
+        Duration::from_secs(5),
+        async || {
+            let stats = server.stats().await;
+            (stats["slow"]["started"] == 1, stats)
+        },
+        "the work starts",
+    )
+    .await;
+    server.terminate();
+    let status = tokio::task::spawn_blocking(move || server.exit_status()).await.unwrap();
+    assert_ne!(status.code(), Some(0));
+    assert!(status.code().is_some(), "ended by itself: {status:?}");
+}

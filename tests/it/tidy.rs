@@ -1,0 +1,56 @@
+//! What the repository says about itself.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every file with this ending below a folder.
+fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder of the repository") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files(&path, ending, found);
+        } else if path.extension().is_some_and(|extension| extension == ending) {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_readme_shows_the_quickstart_as_it_is() {
+    let readme = read("README.md");
+    let program = readme.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next());
+    let quickstart = read("examples/quickstart.rs");
+    assert_eq!(program, Some(quickstart.as_str()), "copy examples/quickstart.rs into README.md");
+    assert!(quickstart.lines().count() <= 40, "a first program fits on a screen");
+}
+
+#[test]
+fn actors_name_no_http_server() {
+    let mut sources = Vec::new();
+    files(&root().join("actors"), "rs", &mut sources);
+    assert!(sources.len() > 50, "the sources were found");
+    for source in sources {
+        let text = std::fs::read_to_string(&source).expect("a source file");
+        assert!(!text.contains("actix_web"), "{} names actix-web", source.display());
+    }
+    assert!(!read("actors/Cargo.toml").contains("actix-web"));
+}
+
+#[test]
+fn only_the_host_names_actixs_internals() {
+    let mut sources = Vec::new();
+    files(&root().join("actors/src"), "rs", &mut sources);
+    for source in sources {
+        let hosted = source.components().any(|part| part.as_os_str() == "host");
+        let text = std::fs::read_to_string(&source).expect("a source file");
+        assert!(hosted || !text.contains("actix::dev"), "{} names actix::dev", source.display());
+    }
+}
