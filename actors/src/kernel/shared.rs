@@ -337,6 +337,12 @@ impl Shared {
         });
     }
 
+    /// Lets messages past the check of an actor that has stopped, as a race does.
+    #[cfg(test)]
+    pub(crate) fn reopen_for_test(&self) {
+        self.state.store(ActorState::Running.encode(), Ordering::SeqCst);
+    }
+
     /// A message passed the gate and found the mailbox closed: it was never accepted.
     pub(crate) fn bounced(&self) {
         self.bounced.fetch_add(1, Ordering::Relaxed);

@@ -34,11 +34,20 @@ thread_local! {
 /// which is how a closed mailbox shows itself.
 #[inline]
 pub(super) fn stamped<T>(stamp: Stamp, send: impl FnOnce() -> T) -> (T, Option<Stamp>) {
-    OUTBOUND.with(|outbound| outbound.put(&stamp));
+    let outer = OUTBOUND.with(|outbound| {
+        let outer = outbound.take();
+        outbound.put(stamp);
+        outer
+    });
     let sent = send();
     let unsent = OUTBOUND.with(Outbound::take);
     if unsent.is_some() {
         drop(Luggage::collect());
+    }
+    // A message that found its mailbox closed is dropped inside its send, and its drop may
+    // send: this is that send, and the outer one is still to learn that it failed.
+    if let Some(outer) = outer {
+        OUTBOUND.with(|outbound| outbound.put(outer));
     }
     (sent, unsent)
 }
@@ -58,7 +67,7 @@ impl Outbound {
     }
 
     #[inline]
-    fn put(&self, stamp: &Stamp) {
+    fn put(&self, stamp: Stamp) {
         self.actor.set(Some(stamp.actor));
         self.ticket.set(stamp.ticket);
     }
@@ -120,7 +129,7 @@ impl Progress {
 }
 
 /// What travels with every message that passed the gate: small, because most have no more.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
     actor: Number,
     ticket: u64,
@@ -454,8 +463,15 @@ where
     fn panicked(&mut self, caught: &panic::Panic, ticket: Option<u64>) {
         let ctx = &mut *self.ctx;
         count_here(&ctx.shared().outcomes.panicked);
-        if let (Some(reply), Some(ticket)) = (&self.letter.reply, ticket) {
-            record(ctx.shared(), ticket, reply, ctx.verdict(caught));
+        match (&self.letter.reply, ticket) {
+            (Some(reply), Some(ticket)) => {
+                record(ctx.shared(), ticket, reply, ctx.verdict(caught));
+            }
+            // The response panicked, and had the channel already.
+            (None, Some(ticket)) => {
+                ctx.shared().verdicts.record_unsure(ticket, ctx.verdict(caught));
+            }
+            (_, None) => {}
         }
         ctx.panicked(caught, Some(std::any::type_name::<M>()));
     }

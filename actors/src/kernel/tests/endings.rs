@@ -333,3 +333,41 @@ fn a_thousand_actors_that_came_and_went_leave_nothing() {
         assert_eq!(gone.iter().filter(|shared| shared.strong_count() > 0).count(), 0);
     });
 }
+
+/// Tells another actor when it is dropped.
+struct TellsOnDrop(crate::kernel::Ref<Worker>);
+
+impl Drop for TellsOnDrop {
+    fn drop(&mut self) {
+        let _told = self.0.tell(Add(1));
+    }
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Laden(#[expect(dead_code, reason = "it is there to be dropped")] TellsOnDrop);
+
+impl actix::Handler<Laden> for Worker {
+    type Result = ();
+
+    fn handle(&mut self, _: Laden, _: &mut Self::Context) {}
+}
+
+#[test]
+fn a_message_that_sends_as_it_is_refused_disturbs_neither_account() {
+    paused(|| async {
+        let (_living_tree, living) = start(worker("living", &Journal::default()));
+        let (_tree, gone) = start(worker("gone", &Journal::default()));
+        assert_eq!(gone.call(Add(1)).await, Ok(1));
+        gone.stop(Duration::ZERO);
+        assert!(gone.watch().reached(ActorState::Stopped).await.is_some());
+        // Past the check, as a sender is that looked just before the actor stopped.
+        gone.shared().reopen_for_test();
+        let laden = || Laden(TellsOnDrop(living.clone()));
+        assert_eq!(gone.tell(laden()), Err(Refused::Stopped));
+        assert_eq!(gone.call(laden()).await, Err(CallError::Stopped));
+        assert_eq!(living.call(Add(0)).await, Ok(2));
+        assert_eq!((gone.depth(), living.depth()), (0, 0));
+        assert_eq!((gone.info().sent, living.info().sent), (1, 3));
+    });
+}

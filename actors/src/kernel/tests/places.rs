@@ -192,6 +192,10 @@ fn check(place: Place) {
             assert_eq!(fragile.call(Ping).await, Ok(1));
             let bomb = matches!(place, Place::HandledMessageDrop).then(|| Bomb);
             let provoked = tokio::time::timeout(seconds(5), fragile.call(Provoke(bomb))).await;
+            if place == Place::Response {
+                let told = matches!(provoked, Ok(Err(CallError::Panicked { .. })));
+                assert!(told, "{restart:?}");
+            }
             if let Ok(Ok(Some(bomb))) = provoked {
                 assert!(catch(|| drop(bomb)).is_err(), "the answer arrived, and is the caller's");
             }

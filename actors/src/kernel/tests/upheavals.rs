@@ -273,6 +273,10 @@ fn children_on_other_threads_survive_a_storm_of_group_restarts() {
     }
 }
 
+async fn gone(worker: &Ref<Worker>) {
+    let _seen = worker.watch().reached(ActorState::Stopped).await;
+}
+
 #[test]
 fn an_actor_whose_thread_ended_before_it_began_is_stopped_like_any_other() {
     actix_rt::System::new().block_on(async {
@@ -280,18 +284,23 @@ fn an_actor_whose_thread_ended_before_it_began_is_stopped_like_any_other() {
         let arbiter = actix_rt::Arbiter::new();
         // The thread is busy, then it is told to end, and only then comes the actor.
         let (release, busy) = std::sync::mpsc::channel::<()>();
-        arbiter.spawn_fn(move || assert!(busy.recv().is_err(), "it was released"));
+        let (began, begun) = tokio::sync::oneshot::channel();
+        arbiter.spawn_fn(move || {
+            let _told = began.send(());
+            let _released = busy.recv();
+        });
+        assert_eq!(begun.await, Ok(()));
         arbiter.stop();
         let here = Placement::On(arbiter.handle());
         let queue = tree.start(worker("queue", &journal).place(here.clone()));
         let ring = worker("ring", &journal).overflow(Overflow::DropOldest).place(here);
         let ring = tree.start(ring);
-        let asked = async move { tokio::join!(queue.call(Add(1)), ring.call(Add(1))) };
-        let asked = tokio::task::spawn_local(tokio::time::timeout(seconds(60), asked));
-        tokio::task::yield_now().await; // Both are sent now.
-        drop(release);
-        let told = asked.await.expect("it ended").expect("they are told");
-        assert_eq!(told, (Err(CallError::Stopped), Err(CallError::Stopped)));
+        let released = async { drop(release) };
+        let asked = async { tokio::join!(queue.call(Add(1)), ring.call(Add(1)), released) };
+        let told = tokio::time::timeout(seconds(60), asked).await.expect("they are told");
+        assert_eq!(told, (Err(CallError::Stopped), Err(CallError::Stopped), ()));
+        let stopped = async { tokio::join!(gone(&queue), gone(&ring)) };
+        assert!(tokio::time::timeout(seconds(60), stopped).await.is_ok());
         assert!(tree.snapshot().nodes.is_empty());
         assert_eq!(tree.dead_letters().total(), 2);
     });
