@@ -55,6 +55,8 @@ pub enum CallError {
 pub enum CutShort {
     /// The caller's deadline passed while the handler worked.
     Deadline,
+    /// The request was given up while the handler worked.
+    GivenUp,
     /// The actor was rebuilt while the handler's future was pending.
     Restart,
     /// The actor was stopped while the handler's future was pending.
@@ -67,6 +69,7 @@ impl fmt::Display for CutShort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Deadline => "its deadline passed",
+            Self::GivenUp => "the request was given up",
             Self::Restart => "the actor was restarted",
             Self::Stop => "the actor was stopped",
             Self::NoReply => "the handler gave no reply",

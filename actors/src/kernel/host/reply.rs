@@ -13,6 +13,7 @@ use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Message};
 use slab::Slab;
 use tokio::task::AbortHandle;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::context::Context;
 use super::letter::record;
@@ -133,12 +134,15 @@ impl RunningTasks {
         let mut handles = self.handles.borrow_mut();
         let entry = handles.vacant_entry();
         let timer = work.ambient.deadline().map(DeadlineTimer::at);
+        let token = work.ambient.request().map(|context| context.cancel_token().clone());
+        let given_up = token.map(|token| Box::pin(token.cancelled_owned()));
         let task = ReplyTask {
             future: Some(future),
             span: message_span(),
             reply,
             work,
             timer,
+            given_up,
             shared: Arc::clone(&self.shared),
             why: Rc::clone(&self.why),
             _registered: Registered { handles: Rc::clone(&self.handles), key: entry.key() },
@@ -184,6 +188,7 @@ struct ReplyTask<T> {
     reply: Option<OneshotSender<T>>,
     work: ReplyWork,
     timer: Option<DeadlineTimer>,
+    given_up: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     shared: Arc<Shared>,
     why: Rc<Cell<CutShort>>,
     _registered: Registered,
@@ -200,6 +205,10 @@ impl<T> Future for ReplyTask<T> {
         let _entered = this.span.clone().map(tracing::Span::entered);
         if this.caller_left(cx) {
             this.future = None;
+            return Poll::Ready(());
+        }
+        if this.given_up.as_mut().is_some_and(|given_up| given_up.as_mut().poll(cx).is_ready()) {
+            this.cut_short(CallError::Cancelled(CutShort::GivenUp));
             return Poll::Ready(());
         }
         if this.timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
@@ -226,8 +235,7 @@ impl<T> Future for ReplyTask<T> {
 
 impl<T> ReplyTask<T> {
     fn caller_left(&mut self, cx: &mut task::Context<'_>) -> bool {
-        let closed = self.reply.as_mut().is_some_and(|reply| reply.poll_closed(cx).is_ready());
-        closed || self.work.ambient.is_cancelled()
+        self.reply.as_mut().is_some_and(|reply| reply.poll_closed(cx).is_ready())
     }
 
     fn panicked(&mut self, caught: &panic::Panic) {

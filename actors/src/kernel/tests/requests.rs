@@ -112,6 +112,29 @@ fn a_caller_that_leaves_has_its_queued_message_skipped_and_its_task_dropped() {
 }
 
 #[test]
+fn a_task_ends_as_soon_as_its_request_is_given_up() {
+    paused(|| async {
+        let journal = Journal::default();
+        let (_tree, worker) = start(worker("w", &journal));
+        let context = request("r-8");
+        let told = context.clone().scope(async { worker.tell(Sleep(seconds(60))) }).await;
+        assert_eq!(told, Ok(()));
+        let give_up = async {
+            tokio::time::sleep(seconds(1)).await;
+            context.cancel(Stopped::ClientGone);
+        };
+        let asked = context.clone().scope(async { worker.call(Sleep(seconds(60))).await });
+        let began = tokio::time::Instant::now();
+        let (asked, ()) = tokio::join!(asked, give_up);
+        assert_eq!(asked, Err(CallError::Cancelled(CutShort::GivenUp)));
+        assert_eq!(began.elapsed(), seconds(1), "nobody polls the work but the cancellation");
+        tokio::task::yield_now().await;
+        assert_eq!(journal.lines().iter().filter(|line| *line == "sleep over").count(), 2);
+        assert_eq!(worker.depth(), 0);
+    });
+}
+
+#[test]
 fn a_deadline_that_passes_while_the_handler_works_says_that_it_ran() {
     paused(|| async {
         let journal = Journal::default();
