@@ -17,9 +17,9 @@ use actix::{
 use tokio::time::Instant;
 use tracing::span::EnteredSpan;
 
-use super::hosted::{Cooldown, Rebuild, Ring, Suspension, Up};
 use super::reference::Ref;
 use super::reply::{ReplyWork, RunningTasks};
+use super::waits::{Cooldown, Rebuild, Ring, Suspension, Up};
 use super::work::{Origin, WorkFuture, WorkInFlight, refuse};
 use crate::kernel::error::{BuildError, CallError, CutShort};
 use crate::kernel::lifecycle::Lifecycle;

@@ -25,6 +25,7 @@ mod hosted;
 mod letter;
 mod reference;
 mod reply;
+mod waits;
 mod work;
 
 pub use call::Call;
