@@ -118,7 +118,7 @@ impl Progress {
 }
 
 /// What travels with every message that passed the gate: small, because most have no more.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
     actor: Number,
     ticket: u64,
