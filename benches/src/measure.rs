@@ -176,7 +176,7 @@ pub fn percentile(values: &[f64], share: f64) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let place = share.clamp(0.0, 1.0) * to_float(last as u64);
-    let at = |index: f64| sorted.iter().nth(to_index(index)).copied().unwrap_or(f64::NAN);
+    let at = |index: f64| sorted.get(to_index(index)).copied().unwrap_or(f64::NAN);
     at(place.floor()) + (at(place.ceil()) - at(place.floor())) * place.fract()
 }
 

@@ -232,6 +232,24 @@ mod tests {
     }
 
     #[test]
+    fn slots_left_here_and_elsewhere_add_up() {
+        loom::model(|| {
+            let gate = Arc::new(Gate::new(2));
+            assert!(gate.try_enter().is_some() && gate.try_enter().is_some());
+            let other = Arc::clone(&gate);
+            // The actor's thread, and one that drops a reply of its own.
+            let here = thread::spawn(move || other.leave_here());
+            let other = Arc::clone(&gate);
+            let elsewhere = thread::spawn(move || other.leave());
+            let sender = gate.try_enter();
+            here.join().expect("it ended");
+            elsewhere.join().expect("it ended");
+            assert_eq!(gate.depth(), u64::from(sender.is_some()), "both slots came back");
+            assert!(gate.try_enter().is_some(), "an old count of what left is refreshed");
+        });
+    }
+
+    #[test]
     fn no_two_messages_get_the_same_ticket() {
         loom::model(|| {
             let gate = Arc::new(Gate::new(2));

@@ -309,6 +309,7 @@ impl Ambient {
     }
 
     /// Runs `work` under this.
+    #[inline(always)] // Out of line, what `work` captures is copied just after it was written.
     pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         match self {
             Self::Nothing => work(),

@@ -45,3 +45,27 @@ pub(crate) fn find(number: Number) -> Option<Arc<Shared>> {
     let found = ROLL.lock().get(&number).cloned();
     found?.upgrade()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::dead_letters::DeadLetters;
+    use crate::kernel::gate::Gate;
+
+    #[test]
+    fn an_actor_is_found_until_its_last_handle_is_dropped() {
+        let name = Arc::from("listed");
+        let shared = Shared::new(1, name, "Listed", Gate::new(1), Arc::new(DeadLetters::new()));
+        let number = shared.number;
+        let found = find(number).expect("it is there");
+        assert!(Arc::ptr_eq(&found, &shared));
+        drop((found, shared));
+        assert!(find(number).is_none());
+        assert!(!ROLL.lock().contains_key(&number), "its entry went with it");
+    }
+
+    #[test]
+    fn no_two_actors_have_the_same_number() {
+        assert_ne!(Number::next(), Number::next());
+    }
+}

@@ -42,8 +42,8 @@ async fn row<P: Peer>() {
     let actor = bytes_per_actor::<P>().await;
     let message = bytes_per_message::<P>().await;
     let peer = P::start().await;
-    let ask = allocations(async || drop(peer.ask().await)).await;
-    let deadline = allocations(async || drop(peer.ask_within(WITHIN).await)).await;
+    let ask = allocations(async || _ = peer.ask().await).await;
+    let deadline = allocations(async || _ = peer.ask_within(WITHIN).await).await;
     let tell = allocations(async || {
         peer.tell();
         tokio::task::yield_now().await;
@@ -55,27 +55,27 @@ async fn row<P: Peer>() {
 async fn bytes_per_actor<P: Peer>() -> usize {
     // What the runtime keeps once is not the actors'.
     let first = P::start().await;
-    drop(first.ask().await);
+    first.ask().await;
     let mut actors = Vec::with_capacity(ACTORS);
     let region = Region::new(ALLOCATOR);
     for _ in 0..ACTORS {
         actors.push(P::start().await);
     }
     for actor in &actors {
-        drop(actor.ask().await);
+        actor.ask().await;
     }
     held(&region) / ACTORS
 }
 
 async fn bytes_per_message<P: Peer>() -> usize {
     let peer = P::start().await;
-    drop(peer.ask().await);
+    peer.ask().await;
     let region = Region::new(ALLOCATOR);
     for _ in 0..QUEUED {
         peer.tell();
     }
     let held = held(&region);
-    drop(peer.ask().await);
+    peer.ask().await;
     held / QUEUED
 }
 

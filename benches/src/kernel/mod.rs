@@ -65,7 +65,7 @@ impl Settings {
 
 /// Runs the rows on this thread. Returns whether every bar was reached.
 pub async fn run(settings: &Settings) -> bool {
-    let same_thread: [(&str, u64, fn() -> Row); 6] = [
+    let same_thread: [RowEntry; 6] = [
         ("ask", 1, || Box::pin(ask())),
         ("deadline", 1, || Box::pin(ask_with_deadline())),
         ("in-flight", 1, || Box::pin(ask_in_flight())),
@@ -89,6 +89,8 @@ pub async fn run(settings: &Settings) -> bool {
     passes
 }
 
+/// A row's short name, the share of the messages it takes, and how it is made.
+type RowEntry = (&'static str, u64, fn() -> Row);
 type Row = futures_util::future::LocalBoxFuture<'static, Comparison>;
 
 async fn report(comparison: Comparison, settings: &Settings, share: u64) -> bool {

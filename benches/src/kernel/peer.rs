@@ -30,6 +30,10 @@ pub(super) const CAPACITY: usize = 1024;
 pub const WITHIN: Duration = Duration::from_secs(1);
 
 /// Starts a peer on another thread.
+///
+/// # Panics
+///
+/// When the thread is gone.
 pub async fn start_on<P: Peer>(arbiter: &actix_rt::ArbiterHandle) -> P {
     let (started, start) = oneshot::channel();
     let spawned = arbiter.spawn_fn(move || {

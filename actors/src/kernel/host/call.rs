@@ -213,13 +213,16 @@ where
             return Ok(());
         }
         let Some(ticket) = ticket else { return Err(CallError::Overloaded) };
-        let (request, unsent) = stamped(stamp(ticket), || this.actor.addr().send(message));
+        // A request is large, with room for actix's own timer: it is moved once.
+        let addr = this.actor.addr();
+        let send = || this.answer.set(Answer::Queued { request: addr.send(message) });
+        let ((), unsent) = stamped(stamp(ticket), send);
         if unsent.is_some() {
+            this.answer.set(Answer::None);
             this.actor.shared().bounced();
             return Err(CallError::Stopped);
         }
         *this.ticket = Some(ticket);
-        this.answer.set(Answer::Queued { request });
         Ok(())
     }
 
