@@ -144,6 +144,16 @@ impl Exchange {
         self.drop_guarded_in(|| drop(piece));
     }
 
+    /// The same for a future that has ended: all that ran under the context is gone already.
+    pub(super) fn drop_ended(&self, drop_it: impl FnOnce()) {
+        if self.shared.parts.recover.is_none() {
+            return drop_it();
+        }
+        if let Err(payload) = catch_payload(drop_it) {
+            self.report(payload, Phase::Drop);
+        }
+    }
+
     /// The same for what can only be dropped in place.
     pub(super) fn drop_guarded_in(&self, drop_it: impl FnOnce()) {
         if let Err(payload) = self.enter(drop_it) {

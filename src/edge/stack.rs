@@ -280,10 +280,14 @@ where
             }
         };
         // ORDER: the inner future goes before the answer does; its drop may still log or panic.
-        if let Ended::Stopped(why) = &ended {
-            exchange.cancel(*why);
+        match &ended {
+            Ended::Answered(_) => exchange.drop_ended(|| this.inner.set(None)),
+            Ended::Panicked(_) => exchange.drop_guarded_in(|| this.inner.set(None)),
+            Ended::Stopped(why) => {
+                exchange.cancel(*why);
+                exchange.drop_guarded_in(|| this.inner.set(None));
+            }
         }
-        exchange.drop_guarded_in(|| this.inner.set(None));
         match this.exchange.take() {
             Some(exchange) => Poll::Ready(conclude(exchange, ended)),
             None => Poll::Pending,

@@ -12,7 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -409,8 +409,15 @@ impl RequestId {
     /// A new id: a version 7 UUID, which sorts by time.
     #[must_use]
     pub fn generate() -> Self {
+        // An id has to be unique, not secret: the system's random source costs more than all the
+        // rest of a request's context.
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        let mut chance = [0; 10];
+        fastrand::fill(&mut chance);
+        let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid();
         let mut buffer = uuid::Uuid::encode_buffer();
-        Self(Arc::from(&*uuid::Uuid::now_v7().as_hyphenated().encode_lower(&mut buffer)))
+        Self(Arc::from(&*uuid.as_hyphenated().encode_lower(&mut buffer)))
     }
 
     /// Accepts an id from outside.
