@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
-use super::request::RequestId;
+use super::request_id::RequestId;
 
 /// A message that was accepted and never run.
 #[derive(Debug, Clone, Serialize)]

@@ -12,13 +12,15 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::fault::{Code, Fault};
+use super::request_id::RequestId;
 use super::timer::in_time;
+use super::trace_parent::TraceParent;
 
 tokio::task_local! {
     static CURRENT: Ambient;
@@ -394,123 +396,4 @@ pub enum Priority {
     Normal,
     /// Shed first.
     Sheddable,
-}
-
-/// The id of one request: 1 to 128 characters of `A-Z a-z 0-9 . _ -`.
-///
-/// The narrow alphabet keeps it safe in headers, log lines and file names.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(Arc<str>);
-
-impl RequestId {
-    /// The longest id that is accepted from a client.
-    pub const MAX_LENGTH: usize = 128;
-
-    /// A new id: a version 7 UUID, which sorts by time.
-    #[must_use]
-    pub fn generate() -> Self {
-        // An id has to be unique, not secret: the system's random source costs more than all the
-        // rest of a request's context.
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let millis = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        let mut chance = [0; 10];
-        fastrand::fill(&mut chance);
-        let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &chance).into_uuid();
-        let mut buffer = uuid::Uuid::encode_buffer();
-        Self(Arc::from(&*uuid.as_hyphenated().encode_lower(&mut buffer)))
-    }
-
-    /// Accepts an id from outside.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidRequestId`] when it is empty, longer than 128 characters, or has a
-    /// character outside `A-Z a-z 0-9 . _ -`. Generate one instead.
-    pub fn parse(id: &str) -> Result<Self, InvalidRequestId> {
-        let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        if id.is_empty() || id.len() > Self::MAX_LENGTH || !id.bytes().all(safe) {
-            return Err(InvalidRequestId);
-        }
-        Ok(Self(Arc::from(id)))
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A request id from outside that is empty, too long or has an unsafe character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a request id is 1 to 128 characters of A-Z a-z 0-9 . _ -")]
-pub struct InvalidRequestId;
-
-/// The W3C `traceparent` of a request: which trace it belongs to, and its parent span.
-///
-/// Source: W3C Trace Context, section 3.2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceParent {
-    trace_id: u128,
-    parent_id: u64,
-    flags: u8,
-}
-
-impl TraceParent {
-    /// Reads a header value; `None` for anything the specification calls invalid.
-    ///
-    /// A version above 00 is read by its first four fields, as the specification asks.
-    #[must_use]
-    pub fn parse(header: &str) -> Option<Self> {
-        let mut fields = header.split('-');
-        let version = hex(fields.next()?, 2)?;
-        let trace_id = hex(fields.next()?, 32)?;
-        let parent_id = u64::try_from(hex(fields.next()?, 16)?).ok()?;
-        let flags = u8::try_from(hex(fields.next()?, 2)?).ok()?;
-        let extra = fields.next().is_some();
-        let valid = trace_id != 0 && parent_id != 0 && version != 0xff && !(version == 0 && extra);
-        valid.then_some(Self { trace_id, parent_id, flags })
-    }
-
-    /// A new trace that begins here, sampled.
-    #[must_use]
-    pub fn generate() -> Self {
-        Self { trace_id: fastrand::u128(1..), parent_id: fastrand::u64(1..), flags: 1 }
-    }
-
-    /// The same trace with a new span id, for an outbound call.
-    #[must_use]
-    pub fn child(self) -> Self {
-        Self { parent_id: fastrand::u64(1..), ..self }
-    }
-
-    /// The 32 hexadecimal digits that name the trace.
-    #[must_use]
-    pub fn trace_id(self) -> String {
-        format!("{:032x}", self.trace_id)
-    }
-}
-
-impl fmt::Display for TraceParent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, self.flags)
-    }
-}
-
-fn hex(field: &str, digits: usize) -> Option<u128> {
-    let lower = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
-    let valid = field.len() == digits && field.bytes().all(lower);
-    valid.then(|| u128::from_str_radix(field, 16).ok()).flatten()
 }

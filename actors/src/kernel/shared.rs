@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::dead_letters::{DeadLetter, DeadLetterReason, DeadLetters};
 use super::error::{CallError, Refused};
 use super::gate::Gate;
-use super::request::RequestId;
+use super::request_id::RequestId;
 use super::roll::{self, Number};
 use super::timer::in_time;
 use super::verdicts::Verdicts;
