@@ -12,11 +12,17 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+/// LIMIT: clients that may stand in the queue of one listener; the system may set a lower one.
+///
+/// The standard library's 128 is less than a burst: whoever finds the queue full tries again
+/// after a second, and then after three.
+const QUEUE_MAX: i32 = 4096;
 /// For the workers to take up what the server accepted for them.
 const HAND_OVER: Duration = Duration::from_millis(50);
 /// For the server's accept thread to close its own handle.
@@ -36,6 +42,8 @@ impl Backlog {
     /// Binds a listener and keeps a second handle to its socket.
     pub(crate) fn bind(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
         let listener = TcpListener::bind(address)?;
+        // Listening again only changes the length of the queue.
+        SockRef::from(&listener).listen(QUEUE_MAX)?;
         self.0.lock().push(listener.try_clone()?);
         Ok(listener)
     }

@@ -258,6 +258,20 @@ fn what_outlives_its_budget_is_cut_and_the_exit_says_so() {
     assert!(matches!(endless.join().unwrap(), Answer::Lost(_)));
 }
 
+#[tokio::test]
+async fn a_burst_of_clients_stands_in_the_queue_until_it_is_accepted() {
+    let steadfast = Steadfast::builder().start().unwrap();
+    // Nobody accepts, so all of them stand there at once.
+    let listener = steadfast.listen("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut clients = Vec::new();
+    for number in 0..600 {
+        let connecting = tokio::net::TcpStream::connect(address);
+        let connected = tokio::time::timeout(ms(900), connecting).await;
+        clients.push(connected.unwrap_or_else(|_| panic!("client {number} waits")).unwrap());
+    }
+}
+
 #[test]
 fn a_second_signal_skips_the_delay() {
     let steadfast = Steadfast::builder().config(settings(ms(60_000), ms(5_000))).start().unwrap();

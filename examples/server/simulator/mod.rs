@@ -32,6 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::switch::Switch;
 
+/// LIMIT: callers that wait to be accepted; the system may set a lower one.
+const QUEUE_MAX: i32 = 1024;
+
 /// A running simulator. Dropping it closes its port and all its connections.
 #[derive(Debug)]
 pub(crate) struct Simulator {
@@ -49,6 +52,8 @@ impl Simulator {
     pub(crate) fn start(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
+        // A burst of callers waits its turn, where the usual queue of 128 would turn some away.
+        socket2::SockRef::from(&listener).listen(QUEUE_MAX)?;
         let address = listener.local_addr()?;
         let stop = CancellationToken::new();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
