@@ -39,7 +39,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use steadfast::telemetry::Telemetry;
+use steadfast::telemetry::{self, Telemetry};
 
 use crate::options::Options;
 
@@ -63,6 +63,8 @@ fn failed(error: &dyn Error) -> ExitCode {
         text = format!("{text}: {error}");
         cause = error.source();
     }
+    // The log tells what went before.
+    telemetry::flush();
     // Where nobody reads standard error, the exit code still tells.
     let _unread = writeln!(io::stderr(), "{text}");
     ExitCode::FAILURE
