@@ -189,3 +189,24 @@ async fn statistics_count_connections_and_requests_in_flight() {
     };
     eventually(SOON, one, "one connection, one request").await;
 }
+
+#[tokio::test]
+async fn a_json_log_has_the_request_id_on_every_line_of_a_request() {
+    let server = Server::start_with(|command| {
+        command.env("STEADFAST_LOG__FORMAT", "json").env("STEADFAST_LOG__FILTER", "debug");
+    });
+    let request = server.get("/demo/panic").header("x-request-id", "log-7");
+    assert_eq!(request.send().await.unwrap().status(), 500);
+    let lines = || -> Vec<Value> {
+        let log = server.log();
+        log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    let recorded = async || {
+        let lines = lines();
+        let of_request = lines.iter().filter(|line| line["request_id"] == "log-7");
+        let messages: Vec<_> = of_request.map(|line| line["message"].clone()).collect();
+        let finished = messages.iter().any(|message| message == "http.finished");
+        (finished && messages.len() >= 2, json!(messages))
+    };
+    eventually(SOON, recorded, "the panic and the access line carry the id").await;
+}
