@@ -50,10 +50,13 @@ impl Recover {
         self
     }
 
+    /// Tells the log and the observer. `number`: how many panics there have been, this one
+    /// included.
     pub(super) fn report(
         &self,
         payload: Payload,
         phase: Phase,
+        number: u64,
         request_id: Option<&RequestId>,
         route: Option<&str>,
     ) {
@@ -66,9 +69,14 @@ impl Recover {
             ?phase,
             location = panic.location(),
             panic = &**panic.message(),
-            backtrace = panic.backtrace().map(tracing::field::display),
             "http.panic"
         );
+        // A storm must not fill the log with backtraces, nor spend its time on them.
+        if number.is_power_of_two()
+            && let Some(backtrace) = panic.backtrace_text()
+        {
+            tracing::error!(number, backtrace, "http.panic_backtrace");
+        }
         if let Some(observer) = &self.observer {
             let report = PanicReport { request_id, route, phase, panic: &panic };
             if catch(|| observer(&report)).is_err() {
