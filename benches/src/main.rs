@@ -1,14 +1,14 @@
 //! Measures steadfast beside its peers, in one run.
 //!
 //! ```text
-//! cargo run --release -p steadfast-bench -- kernel          # messages
-//! cargo run --release -p steadfast-bench -- edge            # the edge beside bare actix-web
-//! cargo run --release -p steadfast-bench --bin memory       # bytes and allocations
+//! cargo run --profile bench -p steadfast-bench -- kernel          # messages
+//! cargo run --profile bench -p steadfast-bench -- edge            # the edge beside bare actix-web
+//! cargo run --profile bench -p steadfast-bench --bin memory       # bytes and allocations
 //! ```
 //!
 //! Absolute figures are those of the machine; read the ratios. Each is the median over all
 //! rounds of the ratio *within* one round, in which the contenders take turns, so noise
-//! that lasts hits both sides. Where DESIGN section 8 sets a bar it is printed with PASS or
+//! that lasts hits both sides. Where we set ourselves a bar it is printed with PASS or
 //! MISS, and a MISS makes the exit code 1.
 //!
 //! To profile one contender of one row with repeatable counts:

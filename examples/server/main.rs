@@ -39,20 +39,23 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use steadfast::telemetry::{self, Telemetry};
+use steadfast::edge::Drained;
+use steadfast::telemetry;
 
 use crate::options::Options;
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    // Lines go to standard error: standard output belongs to the ready line.
-    if let Err(error) = Telemetry::new().install() {
-        return failed(&error);
-    }
-    match actix_web::rt::System::new().block_on(serve::run(options)) {
+    match run(Options::parse()) {
         Ok(drained) => drained.exit_code(),
         Err(error) => failed(&*error),
     }
+}
+
+fn run(options: Options) -> Result<Drained, Box<dyn Error>> {
+    let settings = serve::settings(&options)?;
+    // Lines go to standard error: standard output belongs to the ready line.
+    settings.log.telemetry().install()?;
+    actix_web::rt::System::new().block_on(serve::run(options, settings))
 }
 
 /// Tells an error and everything that caused it. Not through the log, which may be filtered.

@@ -27,8 +27,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// An address is taken, a setting is wrong, the database cannot be opened, or the server failed.
-pub(crate) async fn run(options: Options) -> Result<Drained, Box<dyn Error>> {
-    let settings = settings(&options)?;
+pub(crate) async fn run(options: Options, settings: Settings) -> Result<Drained, Box<dyn Error>> {
     let place = Place::find(options.database.as_ref())
         .map_err(|error| format!("cannot make a temporary folder for the database: {error}"))?;
     let database = Database::open(&place).await?;
@@ -47,7 +46,12 @@ pub(crate) async fn run(options: Options) -> Result<Drained, Box<dyn Error>> {
     Ok(serve_app(app, &steadfast, services).await?)
 }
 
-fn settings(options: &Options) -> Result<Settings, Box<dyn Error>> {
+/// The settings of the runtime: this server's own defaults, the file, the environment.
+///
+/// # Errors
+///
+/// A key is unknown, or a value is out of its range.
+pub(crate) fn settings(options: &Options) -> Result<Settings, Box<dyn Error>> {
     let mut base = Settings::default();
     base.drain.delay = DRAIN_DELAY;
     let loader = Settings::loader().base(base);

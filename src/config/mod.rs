@@ -26,6 +26,7 @@ pub use error::ConfigError;
 pub use load::SettingsLoader;
 
 use crate::edge::{DrainPlan, RequestGuard, TrustPolicy};
+use crate::telemetry::{Format, Telemetry};
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -44,6 +45,33 @@ pub struct Settings {
     pub health: HealthSettings,
     /// How the process leaves.
     pub drain: DrainSettings,
+    /// What is logged, and how it looks.
+    pub log: LogSettings,
+}
+
+/// What is logged, and how it looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct LogSettings {
+    /// `plain` (the default), for people, or `json`, one object per line.
+    pub format: Format,
+    /// Which lines: levels by module, as in `info,my_service=debug`. Default `info`. Where
+    /// `RUST_LOG` is set, that holds instead.
+    pub filter: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: Format::default(), filter: "info".to_owned() }
+    }
+}
+
+impl LogSettings {
+    /// The telemetry that goes by these settings.
+    pub fn telemetry(&self) -> Telemetry {
+        Telemetry::new().format(self.format).filter(&self.filter)
+    }
 }
 
 /// Where supervised actors run.
@@ -171,7 +199,8 @@ impl Settings {
     ///
     /// [`ConfigError::Invalid`] names the first that is not, and its range.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Self { actors, request, health, drain } = self;
+        // The log finds out by itself whether its filter can be read.
+        let Self { actors, request, health, drain, log: _ } = self;
         within("actors.threads", actors.threads, 1..=64)?;
         let ms = Duration::from_millis;
         let day = ms(1)..=seconds(86_400);
@@ -196,6 +225,8 @@ fn expected(key: &str) -> &'static str {
         "actors.threads" => "a whole number from 1 to 64",
         "request.deadline" => "a duration from 1ms to 24h",
         "request.deadline_max" => "a duration from request.deadline to 24h",
+        "log.format" => "plain or json",
+        "log.filter" => "levels by module, as in info,my_service=debug",
         "request.trust" => "nobody, loopback, private or anyone",
         "health.wedged_after" => "a duration from 100ms to 10m",
         "drain.delay" | "drain.actors" => "a duration from 0ms to 5m",

@@ -57,8 +57,8 @@ impl Counters {
     }
 }
 
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+fn count(counter: &AtomicU64) -> u64 {
+    counter.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// Everything the edge keeps of a request. It never holds the `HttpRequest` itself: routing
@@ -66,7 +66,8 @@ fn count(counter: &AtomicU64) {
 pub(super) struct Exchange {
     shared: Rc<Shared>,
     form: Form,
-    live: Option<Live>,
+    /// Boxed, because an exchange moves from the future into the body.
+    live: Option<Box<Live>>,
 }
 
 /// What a [`RequestGuard`](super::RequestGuard) adds.
@@ -87,15 +88,16 @@ impl Live {
 }
 
 /// What every response carries.
+#[derive(Clone)]
 struct Mark {
     id: Option<HeaderValue>,
     close: bool,
 }
 
 impl Mark {
-    fn put_on<B>(&self, response: &mut HttpResponse<B>) {
-        if let Some(id) = &self.id {
-            response.headers_mut().insert(REQUEST_ID, id.clone());
+    fn put_on<B>(self, response: &mut HttpResponse<B>) {
+        if let Some(id) = self.id {
+            response.headers_mut().insert(REQUEST_ID, id);
         }
         if self.close && !response.upgrade() {
             response.head_mut().set_connection_type(ConnectionType::Close);
@@ -119,7 +121,7 @@ impl Exchange {
             let context = schedule.base().clone();
             let routes = shared.routes(request);
             let access = Access::begin(request, routes, context, started, in_flight.enter());
-            Live { schedule, access, in_flight }
+            Box::new(Live { schedule, access, in_flight })
         });
         Self { shared: Rc::clone(shared), form, live }
     }
@@ -169,9 +171,7 @@ impl Exchange {
         cx: &mut Context<'_>,
     ) -> Poll<Stopped> {
         match &self.live {
-            Some(live) => {
-                watch.poll(live.schedule.base(), live.in_flight.cut_token(), deadline, cx)
-            }
+            Some(live) => watch.poll(live.schedule.base(), &live.in_flight, deadline, cx),
             None => Poll::Pending,
         }
     }
@@ -202,10 +202,12 @@ impl Exchange {
     }
 
     pub(super) fn report(&self, payload: Payload, phase: Phase) {
-        count(&self.shared.counters.panics);
+        let number = count(&self.shared.counters.panics);
         let Some(recover) = &self.shared.parts.recover else { return };
         let route = self.live.as_ref().and_then(|live| live.access.route());
-        let report = |id: Option<&RequestId>| recover.report(payload, phase, id, route.as_deref());
+        let report = |id: Option<&RequestId>| {
+            recover.report(payload, phase, number, id, route.as_deref());
+        };
         match &self.live {
             Some(live) => {
                 let context = live.schedule.context();
@@ -253,11 +255,12 @@ impl Exchange {
     }
 
     fn normalised(&self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+        let failed = response.status().is_client_error() || response.status().is_server_error();
         match &self.shared.parts.normalise {
-            Some(normalise) => {
+            Some(normalise) if failed => {
                 self.with_ask(|ask| normalise.response(response, ask, self.shared.probe.as_ref()))
             }
-            None => response,
+            Some(_) | None => response,
         }
     }
 
@@ -275,7 +278,7 @@ impl Exchange {
             live.access.completed();
             let mark = live.mark();
             error.add_response_mapper(move |mut response| {
-                mark.put_on(&mut response);
+                mark.clone().put_on(&mut response);
                 response
             });
         }

@@ -4,9 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use steadfast_actors::kernel::{RequestContext, Stopped};
+use steadfast_actors::kernel::{DeadlineTimer, RequestContext, Stopped};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+
+use super::in_flight::InFlight;
 
 /// Completes when the request should be given up. Costs nothing until a request first waits,
 /// because most never do.
@@ -25,13 +26,13 @@ impl Watch {
     pub(super) fn poll(
         &mut self,
         context: &RequestContext,
-        cut: &CancellationToken,
+        in_flight: &InFlight,
         deadline: Option<Instant>,
         cx: &mut Context<'_>,
     ) -> Poll<Stopped> {
         let stale = |waiting: &Waiting| waiting.deadline != deadline;
         if self.waiting.as_ref().is_none_or(stale) {
-            let end = Box::pin(end(context.clone(), cut.clone(), deadline));
+            let end = Box::pin(end(context.clone(), in_flight.clone(), deadline));
             self.waiting = Some(Waiting { deadline, end });
         }
         match &mut self.waiting {
@@ -41,20 +42,16 @@ impl Watch {
     }
 }
 
-async fn end(
-    context: RequestContext,
-    cut: CancellationToken,
-    deadline: Option<Instant>,
-) -> Stopped {
+async fn end(context: RequestContext, in_flight: InFlight, deadline: Option<Instant>) -> Stopped {
     let expired = async {
         match deadline {
-            Some(at) => tokio::time::sleep_until(at).await,
+            Some(at) => DeadlineTimer::at(at).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
         biased;
-        () = cut.cancelled() => Stopped::Shutdown,
+        () = in_flight.cut_token().cancelled() => Stopped::Shutdown,
         () = context.cancelled() => context.stopped().unwrap_or(Stopped::ClientGone),
         () = expired => Stopped::Deadline,
     }

@@ -22,6 +22,7 @@ mod writer;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use steadfast_actors::kernel::{Code, Fault, RequestContext};
 use tracing::field::{Field, Visit};
@@ -41,7 +42,8 @@ const REQUEST_ID: &str = "request_id";
 const REQUEST_SPAN: &str = "http.request";
 
 /// How a line looks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Format {
     /// For people: time, level, place, message, request id, fields.

@@ -33,5 +33,6 @@ pub use restart::{Backoff, Exhausted, Restart};
 pub use shared::{ActorState, LifecycleEvent};
 pub use spec::{Overflow, Placement, Spec};
 pub use supervisor::{Group, Strategy, Supervisor};
+pub use timer::DeadlineTimer;
 pub use trace_parent::TraceParent;
 pub use tree::{NodeInfo, StopReport, Tree, TreeSnapshot};

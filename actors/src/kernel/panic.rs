@@ -16,6 +16,9 @@ use std::sync::{Arc, Once};
 /// The longest panic message that is kept, in bytes; the rest is cut.
 pub const MESSAGE_MAX: usize = 1024;
 
+/// The longest backtrace that is given as text, in bytes; the rest is cut.
+pub const BACKTRACE_MAX: usize = 16 * 1024;
+
 /// A panic that was caught: its message, and where it happened if the hook saw it.
 #[derive(Clone)]
 pub struct Panic {
@@ -35,6 +38,15 @@ impl Panic {
     #[must_use]
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()
+    }
+
+    /// The stack at the panic as text, at most [`BACKTRACE_MAX`] bytes. Finding the names in
+    /// it takes milliseconds: not for each of many panics.
+    #[must_use]
+    pub fn backtrace_text(&self) -> Option<String> {
+        let mut text = self.backtrace.as_ref()?.to_string();
+        text.truncate(boundary(&text, BACKTRACE_MAX));
+        Some(text)
     }
 
     /// The stack at the panic, when the hook was installed.
@@ -135,9 +147,14 @@ fn note(info: &PanicHookInfo<'_>) {
 }
 
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MESSAGE_MAX);
+    text.get(..boundary(text, MESSAGE_MAX)).unwrap_or_default()
+}
+
+/// The last place at or before `max` where the text can be cut.
+fn boundary(text: &str, max: usize) -> usize {
+    let mut end = text.len().min(max);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.get(..end).unwrap_or_default()
+    end
 }

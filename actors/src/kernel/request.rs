@@ -10,8 +10,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -38,32 +38,50 @@ struct Inner {
     id: RequestId,
     trace: Option<TraceParent>,
     priority: Priority,
-    cancel: CancellationToken,
-    cause: Arc<Cause>,
-}
-
-/// Why a context was given up: by itself, or with the one above it.
-#[derive(Default)]
-struct Cause {
-    code: AtomicU8,
+    /// Made when somebody asks for it: most requests are never given up, and most handlers
+    /// never wait for that.
+    cancel: OnceLock<CancellationToken>,
+    /// Why it was given up by itself; 0 if it was not.
+    cause: AtomicU8,
+    /// The context this is a part of, and with which it is given up.
     above: Option<Arc<Self>>,
 }
 
-impl Cause {
-    fn below(above: &Arc<Self>) -> Self {
-        Self { code: AtomicU8::new(0), above: Some(Arc::clone(above)) }
+impl Inner {
+    fn new(id: RequestId, above: Option<Arc<Self>>) -> Self {
+        Self {
+            id,
+            trace: above.as_ref().and_then(|above| above.trace),
+            priority: above.as_ref().map_or(Priority::Normal, |above| above.priority),
+            cancel: OnceLock::new(),
+            cause: AtomicU8::new(0),
+            above,
+        }
     }
 
-    /// The first one stands; whoever looks may have been told already.
-    fn note(&self, cause: Stopped) {
+    fn token(&self) -> &CancellationToken {
+        self.cancel.get_or_init(|| match &self.above {
+            Some(above) => above.token().child_token(),
+            None => CancellationToken::new(),
+        })
+    }
+
+    fn is_cancelled(&self) -> bool {
+        let own = self.cancel.get().is_some_and(CancellationToken::is_cancelled);
+        own || self.above.as_ref().is_some_and(|above| above.is_cancelled())
+    }
+
+    /// The first cause stands; whoever looks may have been told already.
+    fn give_up(&self, cause: Stopped) {
         let code = cause.encode();
         let _first_stands =
-            self.code.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+            self.cause.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+        self.token().cancel();
     }
 
-    fn get(&self) -> Stopped {
-        match (self.code.load(Ordering::Acquire), &self.above) {
-            (0, Some(above)) => above.get(),
+    fn why(&self) -> Stopped {
+        match (self.cause.load(Ordering::Acquire), &self.above) {
+            (0, Some(above)) => above.why(),
             (code, _) => Stopped::decode(code),
         }
     }
@@ -73,14 +91,7 @@ impl RequestContext {
     /// A context with this id and nothing else: no deadline, normal priority.
     #[must_use]
     pub fn new(id: RequestId) -> Self {
-        let inner = Inner {
-            id,
-            trace: None,
-            priority: Priority::Normal,
-            cancel: CancellationToken::new(),
-            cause: Arc::default(),
-        };
-        Self { inner: Arc::new(inner), deadline: None }
+        Self { inner: Arc::new(Inner::new(id, None)), deadline: None }
     }
 
     /// The context this code runs under, if any.
@@ -104,15 +115,18 @@ impl RequestContext {
     }
 
     /// Sets the trace this request belongs to.
+    ///
+    /// On a context that others hold too, this makes a part of it, which is given up with it
+    /// and not the other way round. The same goes for the priority.
     #[must_use]
     pub fn with_trace(self, trace: TraceParent) -> Self {
-        self.rebuilt(|inner| inner.trace = Some(trace))
+        self.changed(|inner| inner.trace = Some(trace))
     }
 
     /// Sets how readily the request may be shed.
     #[must_use]
     pub fn with_priority(self, priority: Priority) -> Self {
-        self.rebuilt(|inner| inner.priority = priority)
+        self.changed(|inner| inner.priority = priority)
     }
 
     /// The id that every log line, answer and outbound call of this request carries.
@@ -148,25 +162,24 @@ impl RequestContext {
     /// The token that is cancelled when the request is given up.
     #[must_use]
     pub fn cancel_token(&self) -> &CancellationToken {
-        &self.inner.cancel
+        self.inner.token()
     }
 
     /// Completes when the request is given up.
     pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
-        self.inner.cancel.cancelled()
+        self.inner.token().cancelled()
     }
 
     /// Gives the request up, for this context and all its children. The first cause stands.
     pub fn cancel(&self, cause: Stopped) {
-        self.inner.cause.note(cause);
-        self.inner.cancel.cancel();
+        self.inner.give_up(cause);
     }
 
     /// Why this request should stop, if it should: its token or its deadline.
     #[must_use]
     pub fn stopped(&self) -> Option<Stopped> {
-        if self.inner.cancel.is_cancelled() {
-            return Some(self.cause());
+        if self.inner.is_cancelled() {
+            return Some(self.inner.why());
         }
         let past = self.deadline.is_some_and(|at| at <= Instant::now());
         past.then_some(Stopped::Deadline)
@@ -176,26 +189,15 @@ impl RequestContext {
     /// later than this one's deadline. Cancelled with this one, not the other way round.
     #[must_use]
     pub fn child(&self, within: Duration) -> Self {
-        let inner = Inner {
-            cancel: self.inner.cancel.child_token(),
-            cause: Arc::new(Cause::below(&self.inner.cause)),
-            id: self.inner.id.clone(),
-            ..*self.inner
-        };
-        let child = Self { inner: Arc::new(inner), deadline: self.deadline };
-        child.with_deadline(in_time(within))
+        self.clone().part().with_deadline(in_time(within))
     }
 
     /// The same id, trace and priority without deadline or cancellation: for work
     /// that outlives the request, such as a cache fill that others also wait for.
     #[must_use]
     pub fn detached(&self) -> Self {
-        let inner = Inner {
-            cancel: CancellationToken::new(),
-            cause: Arc::default(),
-            id: self.inner.id.clone(),
-            ..*self.inner
-        };
+        let (trace, priority) = (self.inner.trace, self.inner.priority);
+        let inner = Inner { trace, priority, ..Inner::new(self.inner.id.clone(), None) };
         Self { inner: Arc::new(inner), deadline: None }
     }
 
@@ -223,25 +225,26 @@ impl RequestContext {
         let work = self.clone().scope(future);
         tokio::select! {
             biased;
-            () = self.cancelled() => Err(self.cause()),
+            () = self.cancelled() => Err(self.inner.why()),
             () = sleep_until(self.deadline) => Err(Stopped::Deadline),
             output = work => Ok(output),
         }
     }
 
-    fn cause(&self) -> Stopped {
-        self.inner.cause.get()
+    /// A context below this one.
+    fn part(self) -> Self {
+        let inner = Inner::new(self.inner.id.clone(), Some(self.inner));
+        Self { inner: Arc::new(inner), deadline: self.deadline }
     }
 
-    fn rebuilt(self, change: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Arc::try_unwrap(self.inner).unwrap_or_else(|shared| Inner {
-            id: shared.id.clone(),
-            cancel: shared.cancel.clone(),
-            cause: Arc::clone(&shared.cause),
-            ..*shared
-        });
-        change(&mut inner);
-        Self { inner: Arc::new(inner), deadline: self.deadline }
+    fn changed(mut self, change: impl FnOnce(&mut Inner)) -> Self {
+        if Arc::get_mut(&mut self.inner).is_none() {
+            self = self.part();
+        }
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            change(inner);
+        }
+        self
     }
 }
 
@@ -307,7 +310,7 @@ impl Ambient {
 
     #[inline]
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.request().is_some_and(|context| context.inner.cancel.is_cancelled())
+        self.request().is_some_and(|context| context.inner.is_cancelled())
     }
 
     /// Runs `work` under this.
@@ -334,7 +337,7 @@ impl fmt::Debug for RequestContext {
             .field("trace", &self.inner.trace)
             .field("deadline", &self.deadline)
             .field("priority", &self.inner.priority)
-            .field("cancelled", &self.inner.cancel.is_cancelled())
+            .field("cancelled", &self.inner.is_cancelled())
             .finish()
     }
 }

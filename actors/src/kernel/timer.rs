@@ -6,6 +6,8 @@
 //! their timer to the next call on the same thread.
 
 use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -35,11 +37,22 @@ struct Timer {
     runtime: Id,
 }
 
-/// Completes at a deadline. Give it up with drop, which keeps the timer for the next call.
-pub(crate) struct DeadlineTimer(Option<Timer>);
+/// Completes at a deadline, to about a millisecond. For deadlines that mostly do not come:
+/// dropping it keeps the timer for the next one on the same thread, which makes both cheap.
+///
+/// # Cancel safety
+///
+/// Dropping it gives the timer up.
+#[must_use = "a timer does nothing until it is awaited"]
+pub struct DeadlineTimer(Option<Timer>);
 
 impl DeadlineTimer {
-    pub(crate) fn at(deadline: Instant) -> Self {
+    /// A timer for `deadline`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its time driver on.
+    pub fn at(deadline: Instant) -> Self {
         let runtime = Handle::current().id();
         let mut kept = KEPT_TIMERS.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
         // A timer belongs to the runtime it was made on; tests make many on one thread.
@@ -52,12 +65,23 @@ impl DeadlineTimer {
         };
         Self(Some(timer))
     }
+}
 
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+impl Future for DeadlineTimer {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             Some(timer) => timer.sleep.poll_unpin(cx),
             None => Poll::Ready(()),
         }
+    }
+}
+
+impl fmt::Debug for DeadlineTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let deadline = self.0.as_ref().map(|timer| timer.sleep.deadline());
+        f.debug_tuple("DeadlineTimer").field(&deadline).finish()
     }
 }
 

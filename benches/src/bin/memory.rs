@@ -1,7 +1,7 @@
 //! Counts the bytes of actors and queued messages, and the allocations of a call.
 //!
 //! ```text
-//! cargo run --release -p steadfast-bench --bin memory
+//! cargo run --profile bench -p steadfast-bench --bin memory
 //! ```
 //!
 //! A program of its own, because counting every allocation would slow the timed rows down.

@@ -12,7 +12,7 @@ mod server;
 use load::{Connections, Round};
 use server::Server;
 
-/// The bar of DESIGN section 8: requests per second as a share of bare actix-web's.
+/// The bar we set ourselves: requests per second as a share of bare actix-web's.
 const BAR: f64 = 0.90;
 
 /// What the `edge` command measures, and how long.

@@ -14,7 +14,7 @@ const MESSAGES: u32 = 200_000;
 const EACH: Duration = Duration::from_micros(2);
 /// The timer.
 const TICK: Duration = Duration::from_millis(1);
-/// The latest a timer may fire, from issue 2.
+/// The latest a timer may fire, a bar we set ourselves.
 const BAR: Duration = Duration::from_millis(10);
 
 #[derive(Message)]

@@ -23,7 +23,7 @@ pub use self::raw_actix::RawActix;
 pub use self::steadfast::Steadfast;
 pub use self::tokio_mpsc::TokioMpsc;
 
-/// The bars of DESIGN section 8, as ratios to a plain actix ask or tell.
+/// The bars we set ourselves, as ratios to a plain actix ask or tell.
 mod bar {
     pub(super) const CALL: f64 = 1.20;
     pub(super) const CALL_WITH_DEADLINE: f64 = 1.40;

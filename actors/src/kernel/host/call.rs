@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix::dev::{Request, ToEnvelope};
 use actix::{Actor, Handler, Message};
+use futures_util::FutureExt;
 use pin_project_lite::pin_project;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -252,7 +253,7 @@ where
         let this = self.as_mut().project();
         let Some(deadline) = this.deadline else { return Poll::Pending };
         let at = deadline.at;
-        ready!(deadline.timer.get_or_insert_with(|| DeadlineTimer::at(at)).poll(cx));
+        ready!(deadline.timer.get_or_insert_with(|| DeadlineTimer::at(at)).poll_unpin(cx));
         let unrun = deadline.progress.expire();
         self.leave_line();
         Poll::Ready(Err(if unrun {

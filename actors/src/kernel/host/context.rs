@@ -328,10 +328,10 @@ where
             "actor.ended"
         );
         // A crash loop must not fill the log with backtraces, nor hide where it comes from.
-        if let Some(backtrace) = caught.and_then(Panic::backtrace)
-            && failures.is_power_of_two()
+        if failures.is_power_of_two()
+            && let Some(backtrace) = caught.and_then(Panic::backtrace_text)
         {
-            tracing::warn!(actor = self.name(), failures, %backtrace, "actor.panic_backtrace");
+            tracing::warn!(actor = self.name(), failures, backtrace, "actor.panic_backtrace");
         }
         decision
     }

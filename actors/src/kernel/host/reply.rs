@@ -11,6 +11,7 @@ use std::task::{self, Poll};
 
 use actix::dev::{MessageResponse, OneshotSender};
 use actix::{Actor, Message};
+use futures_util::FutureExt;
 use slab::Slab;
 use tokio::task::AbortHandle;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -211,7 +212,7 @@ impl<T> Future for ReplyTask<T> {
             this.cut_short(CallError::Cancelled(CutShort::GivenUp));
             return Poll::Ready(());
         }
-        if this.timer.as_mut().is_some_and(|timer| timer.poll(cx).is_ready()) {
+        if this.timer.as_mut().is_some_and(|timer| timer.poll_unpin(cx).is_ready()) {
             this.cut_short(CallError::Cancelled(CutShort::Deadline));
             return Poll::Ready(());
         }

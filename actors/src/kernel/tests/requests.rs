@@ -177,6 +177,30 @@ fn a_child_is_never_later_than_its_parent_and_is_cancelled_with_it() {
 }
 
 #[test]
+fn a_changed_copy_is_a_part_of_what_it_was_copied_from() {
+    use crate::kernel::Priority;
+    paused(|| async {
+        let whole = request("r-10");
+        let part = whole.clone().with_priority(Priority::Critical);
+        assert_eq!((whole.priority(), part.priority()), (Priority::Normal, Priority::Critical));
+        part.cancel(Stopped::ClientGone);
+        assert_eq!(whole.stopped(), None, "a part is given up alone");
+        let part = whole.clone().with_priority(Priority::High);
+        let waiting = tokio::task::spawn_local({
+            let part = part.clone();
+            async move { part.cancelled().await }
+        });
+        tokio::task::yield_now().await;
+        whole.cancel(Stopped::Shutdown);
+        assert!(waiting.await.is_ok(), "who waits for the part is woken");
+        assert_eq!(part.stopped(), Some(Stopped::Shutdown), "for the cause of the whole");
+        let late = whole.child(seconds(1));
+        assert_eq!(late.stopped(), Some(Stopped::Shutdown), "also a part made afterwards");
+        late.cancelled().await;
+    });
+}
+
+#[test]
 fn run_drops_the_work_at_the_deadline_or_when_the_request_is_given_up() {
     paused(|| async {
         let context = request("r-5").child(seconds(5));
