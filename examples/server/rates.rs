@@ -18,6 +18,8 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 /// What the way to the upstream and back may cost of a request's time.
 const NETWORK_RESERVE: Duration = Duration::from_millis(5);
 const CONNECT_MAX: Duration = Duration::from_millis(500);
+/// LIMIT: connections kept for later; those of a burst beyond it are closed.
+const IDLE_MAX: usize = 32;
 /// LIMIT: an answer has about forty bytes.
 const BODY_MAX: usize = 4 * 1024;
 /// LIMIT: the longest wait that is believed.
@@ -142,6 +144,7 @@ impl Rates {
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_MAX)
+            .pool_max_idle_per_host(IDLE_MAX)
             .no_proxy()
             .build()?;
         Ok(Self { client, base: base.0.clone(), breaker })

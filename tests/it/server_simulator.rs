@@ -234,6 +234,22 @@ async fn hangs_on_224_callers_and_lets_one_more_go() {
     assert!(bytes.is_empty() && ended.is_none(), "still held");
 }
 
+#[tokio::test]
+async fn idle_callers_do_not_keep_the_control_route_from_being_asked() {
+    let server = Server::start();
+    let mut idle = Vec::new();
+    let mut closing = 0;
+    for _ in 0..300 {
+        let mut wire = Wire::connect(server.upstream.trim_start_matches("http://")).await;
+        let answer = wire.get("/rates/USD").await.unwrap();
+        assert_eq!(answer.status, 200);
+        closing += u32::from(answer.headers.get("connection").is_some_and(|it| it == "close"));
+        idle.push(wire);
+    }
+    assert!((200..300).contains(&closing), "told {closing} of 300 that it closes");
+    assert_eq!(control(&server, json!({ "mode": "ok" })).await, StatusCode::OK);
+}
+
 /// A request to `mail` whose body is padded to `length` bytes.
 fn mail_of_length(length: usize) -> String {
     let body = json!({ "to": "ann@example.org", "subject": "hello" }).to_string();

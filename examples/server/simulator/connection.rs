@@ -87,7 +87,7 @@ impl Answer {
     }
 
     /// The head and the body as they go over the wire.
-    fn encode(&self) -> (String, &[u8]) {
+    fn encode(&self, closing: bool) -> (String, &[u8]) {
         let mut head = format!("HTTP/1.1 {} \r\n", self.status);
         let mut line = |name: &str, value: &dyn std::fmt::Display| {
             // Writing to a string cannot fail.
@@ -97,6 +97,9 @@ impl Answer {
         line("content-length", &self.body.len());
         for (name, value) in &self.headers {
             line(name, value);
+        }
+        if closing {
+            head.push_str("connection: close\r\n");
         }
         head.push_str("\r\n");
         (head, &self.body)
@@ -108,11 +111,21 @@ impl Answer {
 pub(super) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
+    closing: bool,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: Vec::new() }
+        Self { stream, buffer: Vec::new(), closing: false }
+    }
+
+    /// Makes the next answer the last, and says so in it.
+    pub(super) const fn close_after_answer(&mut self) {
+        self.closing = true;
+    }
+
+    pub(super) const fn is_closing(&self) -> bool {
+        self.closing
     }
 
     /// The next request of this connection.
@@ -144,13 +157,13 @@ impl Connection {
     }
 
     pub(super) async fn write(&mut self, answer: &Answer) -> io::Result<()> {
-        let (head, body) = answer.encode();
+        let (head, body) = answer.encode(self.closing);
         self.send(&[head.as_bytes(), body].concat()).await
     }
 
     /// Promises the whole answer and sends the head and the first half of the body.
     pub(super) async fn write_half(&mut self, answer: &Answer) -> io::Result<()> {
-        let (head, body) = answer.encode();
+        let (head, body) = answer.encode(self.closing);
         let (half, _withheld) = body.split_at(body.len() / 2);
         self.send(&[head.as_bytes(), half].concat()).await
     }

@@ -20,6 +20,9 @@ use super::{control, mail, rates};
 const CONNECTIONS_MAX: usize = 256;
 /// LIMIT: connections that hang or stall at a time, so that some are left for the control route.
 const HELD_MAX: usize = 224;
+/// LIMIT: connections at a time that serve more than one request. The others close after their
+/// answer, or idle ones could keep everybody else from being accepted.
+const KEPT_MAX: usize = 64;
 
 /// Serves until `stopped` completes, then drops every connection where it stands.
 pub(super) async fn run(listener: TcpListener, board: Arc<Switchboard>, stopped: impl Future) {
@@ -37,6 +40,7 @@ pub(super) async fn run(listener: TcpListener, board: Arc<Switchboard>, stopped:
 async fn serve(listener: TcpListener, board: Arc<Switchboard>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let held = Arc::new(Semaphore::new(HELD_MAX));
+    let reusable = Arc::new(Semaphore::new(KEPT_MAX));
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= CONNECTIONS_MAX {
@@ -46,7 +50,8 @@ async fn serve(listener: TcpListener, board: Arc<Switchboard>) -> io::Result<()>
             accepted = listener.accept() => match accepted {
                 Ok((stream, _peer)) => {
                     let (board, held) = (Arc::clone(&board), Arc::clone(&held));
-                    connections.spawn(serve_connection(stream, board, held));
+                    let reusable = Arc::clone(&reusable);
+                    connections.spawn(serve_connection(stream, board, held, reusable));
                 }
                 // Out of file descriptors, most likely: give others time to close theirs.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -56,8 +61,17 @@ async fn serve(listener: TcpListener, board: Arc<Switchboard>) -> io::Result<()>
     }
 }
 
-async fn serve_connection(stream: TcpStream, board: Arc<Switchboard>, held: Arc<Semaphore>) {
+async fn serve_connection(
+    stream: TcpStream,
+    board: Arc<Switchboard>,
+    held: Arc<Semaphore>,
+    reusable: Arc<Semaphore>,
+) {
     let mut connection = Connection::new(stream);
+    let place = reusable.try_acquire();
+    if place.is_err() {
+        connection.close_after_answer();
+    }
     loop {
         let request = match connection.read().await {
             Ok(request) => request,
@@ -69,7 +83,9 @@ async fn serve_connection(stream: TcpStream, board: Arc<Switchboard>, held: Arc<
             }
         };
         match serve_request(connection, &request, &board, &held).await {
-            Ok(Fate::Reusable(reusable)) if request.keeps_alive() => connection = reusable,
+            Ok(Fate::Reusable(same)) if request.keeps_alive() && !same.is_closing() => {
+                connection = same;
+            }
             Ok(Fate::Reusable(_) | Fate::Spent) | Err(_) => return,
         }
     }
