@@ -23,12 +23,17 @@ use crate::upstream::UpstreamControl;
 const SLOW_DEADLINE: Duration = Duration::from_secs(90);
 
 pub(crate) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/demo/upstream").get(upstream_report).put(upstream_switch))
-        .service(web::resource("/demo/panic").get(panic))
-        .service(web::resource("/demo/slow").get(slow).wrap(Deadline::after(SLOW_DEADLINE)))
-        .service(web::resource("/demo/actors/flaky/count").post(count))
-        .service(web::resource("/demo/actors/flaky/poison").post(poison))
-        .service(web::resource("/demo/stats").get(stats));
+    app.service(
+        web::resource("/demo/upstream")
+            .get(upstream_report)
+            .head(upstream_report)
+            .put(upstream_switch),
+    )
+    .service(web::resource("/demo/panic").get(panic).head(panic))
+    .service(web::resource("/demo/slow").get(slow).head(slow).wrap(Deadline::after(SLOW_DEADLINE)))
+    .service(web::resource("/demo/actors/flaky/count").post(count))
+    .service(web::resource("/demo/actors/flaky/poison").post(poison))
+    .service(web::resource("/demo/stats").get(stats).head(stats));
 }
 
 async fn upstream_report(upstream: Data<UpstreamControl>) -> Result<Json<Value>, Problem> {

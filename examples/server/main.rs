@@ -40,6 +40,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use steadfast::edge::Drained;
+use steadfast::telemetry;
 
 use crate::options::Options;
 
@@ -65,6 +66,8 @@ fn failed(error: &dyn Error) -> ExitCode {
         text = format!("{text}: {error}");
         cause = error.source();
     }
+    // The log tells what went before.
+    telemetry::flush();
     // Where nobody reads standard error, the exit code still tells.
     let _unread = writeln!(io::stderr(), "{text}");
     ExitCode::FAILURE

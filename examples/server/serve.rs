@@ -28,7 +28,8 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 ///
 /// An address is taken, a setting is wrong, the database cannot be opened, or the server failed.
 pub(crate) async fn run(options: Options, settings: Settings) -> Result<Drained, Box<dyn Error>> {
-    let place = Place::find(options.database.as_ref())?;
+    let place = Place::find(options.database.as_ref())
+        .map_err(|error| format!("cannot make a temporary folder for the database: {error}"))?;
     let database = Database::open(&place).await?;
     let (upstream, _simulator) = upstream(options.upstream.clone())?;
 

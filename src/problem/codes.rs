@@ -188,6 +188,7 @@ const CATALOGUE: &[Entry] = &[
     at_start("runtime.settings_too_late", "Settings too late", "Settings were given after they had been used."),
     at_start("telemetry.invalid_filter", "Invalid log filter", "The log filter cannot be read."),
     at_start("telemetry.already_installed", "Log subscriber installed", "There is a log subscriber already."),
+    at_start("telemetry.no_thread", "No thread for the log", "The thread that writes the log could not be started."),
     at_start("runtime.threads", "No thread", "The actors' threads could not be started."),
 ];
 

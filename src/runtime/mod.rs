@@ -25,6 +25,7 @@ use crate::config::Settings;
 use crate::edge::backlog::Backlog;
 use crate::edge::shutdown::Draining;
 use crate::edge::{Drained, Edge, InFlight, Probes, ShutdownTrigger};
+use crate::telemetry;
 use threads::ActorThreads;
 
 /// The running runtime: supervised actors on threads of their own, health, and the way out.
@@ -155,7 +156,8 @@ impl Steadfast {
     /// Serves until SIGTERM, SIGINT or [`shutdown`](Self::shutdown), then drains: readiness
     /// false, a delay for the load balancer to see it, listeners closed, requests in flight
     /// finished, actors stopped in order. A second signal skips the delay, a third gives up what
-    /// is in flight. Return the result from `main`: it exits with 0 when nothing was cut.
+    /// is in flight. Return the result from `main`: it exits with 0 when nothing was cut. At last the
+    /// log is [flushed](telemetry::flush).
     ///
     /// Other servers of the process, such as one for operators, are not conducted: spawn them
     /// with their signals disabled, and they answer until the process ends.
@@ -186,6 +188,8 @@ impl Steadfast {
         let stopped = self.stop().await;
         let drained = Drained { requests_cut: served?, actors_cut: stopped.unfinished.len() };
         tracing::info!(?drained, "shutdown.done");
+        // A panic in it would have been reported; there is nothing else it could tell.
+        drop(tokio::task::spawn_blocking(telemetry::flush).await);
         Ok(drained)
     }
 

@@ -14,6 +14,7 @@ mod runtime;
 mod server_drain; // SIGTERM under load
 mod server_edge; // what clients do wrong
 mod server_faults; // panics, poison, deadlines
+mod server_logs; // whoever reads the log may be slow or gone
 mod server_options; // the command line
 mod server_products; // cached reads
 mod server_rates; // a third party behind a breaker

@@ -158,7 +158,15 @@ async fn an_old_row_is_better_than_none_when_the_database_fails() {
 #[tokio::test]
 async fn head_answers_as_get_does_without_the_body() {
     let server = Server::start();
-    for (path, status) in [("/products/1", 200), ("/rates/USD", 200), ("/products/101", 404)] {
+    for (path, status) in [
+        ("/products/1", 200),
+        ("/rates/USD", 200),
+        ("/products/101", 404),
+        ("/demo/upstream", 200),
+        ("/demo/slow?ms=1", 200),
+        ("/demo/stats", 200),
+        ("/demo/panic", 500),
+    ] {
         let get = server.get(path).send().await.unwrap();
         let head = server.request(reqwest::Method::HEAD, path).send().await.unwrap();
         assert_eq!((head.status().as_u16(), get.status().as_u16()), (status, status), "{path}");

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,20 @@ use tempfile::TempDir;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const EXIT_WITHIN: Duration = Duration::from_secs(30);
+const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 /// LIMIT: how much of a server's log is kept for the report of a failed test.
 const LOG_MAX: usize = 64 * 1024;
+
+/// What becomes of a server's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogReader {
+    /// Reads it all.
+    Awake,
+    /// Holds the pipe and never reads.
+    Asleep,
+    /// Has closed the pipe.
+    Gone,
+}
 
 /// A running example server on free ports of its own. Killed when dropped.
 #[derive(Debug)]
@@ -28,6 +40,7 @@ pub(crate) struct Server {
     pub(crate) temporary: TempDir,
     child: Child,
     log: Log,
+    _unread_log: Option<ChildStderr>,
     client: reqwest::Client,
 }
 
@@ -41,13 +54,27 @@ impl Server {
     /// Starts a server whose command line or environment the test has changed.
     #[track_caller]
     pub(crate) fn start_with(change: impl FnOnce(&mut Command)) -> Self {
+        Self::start_read_by(LogReader::Awake, change)
+    }
+
+    /// The same, with this reader at the other end of its log.
+    #[track_caller]
+    pub(crate) fn start_read_by(reader: LogReader, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = command();
         let temporary = tempfile::tempdir().unwrap();
         command.env("TMPDIR", temporary.path());
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         change(&mut command);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let log = Log::drain(child.stderr.take().unwrap());
+        let mut stderr = child.stderr.take();
+        let log = match reader {
+            LogReader::Awake => stderr.take().map(Log::drain).unwrap(),
+            LogReader::Asleep => Log::default(),
+            LogReader::Gone => {
+                drop(stderr.take());
+                Log::default()
+            }
+        };
         let ready = first_line(child.stdout.take().unwrap());
         let Some(ready) = ready else {
             // An unreadable exit status changes nothing about the report.
@@ -66,6 +93,7 @@ impl Server {
             temporary,
             child,
             log,
+            _unread_log: stderr,
             client: reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap(),
         }
     }
@@ -102,6 +130,15 @@ impl Server {
     /// What the server has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Waits until a line of the log contains all of these; the whole log. A thread of the
+    /// server's own writes it, so it may come after the answer.
+    pub(crate) async fn logged(&self, parts: &[&str]) -> String {
+        let complete = |line: &str| parts.iter().all(|part| line.contains(part));
+        let told = async || (self.log().lines().any(complete), self.log().into());
+        let log = super::eventually(LOGGED_WITHIN, told, &format!("a line with {parts:?}")).await;
+        log.as_str().unwrap_or_default().to_owned()
     }
 
     /// Sends SIGTERM.

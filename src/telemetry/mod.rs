@@ -14,6 +14,11 @@
 //! ```
 //!
 //! One event is one line, whatever is in it: line breaks and control characters are escaped.
+//!
+//! Logging never waits for whoever reads the log: at most 4 MiB wait for a reader that is slow or
+//! gone, and what comes on top is lost and counted (`telemetry.lines_lost`).
+
+mod writer;
 
 use std::fmt;
 
@@ -27,6 +32,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
+
+use writer::LineQueue;
+pub use writer::flush;
 
 const FILTER_DEFAULT: &str = "info";
 const REQUEST_ID: &str = "request_id";
@@ -80,9 +88,12 @@ impl Telemetry {
     /// Writes the whole process's lines to standard error. The environment variable `RUST_LOG`,
     /// where it is set, replaces the filter.
     ///
+    /// A thread of its own writes; [`flush`] waits for it.
+    ///
     /// # Errors
     ///
-    /// [`TelemetryError`]: the filter cannot be read, or there is a subscriber already.
+    /// [`TelemetryError`]: the filter cannot be read, there is a subscriber already, or the
+    /// thread could not be started.
     pub fn install(self) -> Result<(), TelemetryError> {
         let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok();
         let filter = from_environment.filter(|directives| !directives.is_empty());
@@ -90,9 +101,12 @@ impl Telemetry {
             Some(directives) => self.filter(directives),
             None => self,
         };
-        let subscriber = telemetry.subscriber(std::io::stderr)?;
+        let queue = LineQueue::start(std::io::stderr()).map_err(TelemetryError::NoThread)?;
+        let subscriber = telemetry.subscriber(queue.clone())?;
         tracing::subscriber::set_global_default(subscriber)
-            .map_err(|_already_set| TelemetryError::AlreadyInstalled)
+            .map_err(|_already_set| TelemetryError::AlreadyInstalled)?;
+        writer::remember(queue);
+        Ok(())
     }
 
     /// The subscriber itself, with a writer of your own: to install it for a test, or to add
@@ -124,6 +138,9 @@ pub enum TelemetryError {
     /// The process has a subscriber already. Keep one of the two.
     #[error("there is a log subscriber already")]
     AlreadyInstalled,
+    /// The thread that writes could not be started. The system is out of resources.
+    #[error("the log's thread cannot be started")]
+    NoThread(#[source] std::io::Error),
 }
 
 impl Fault for TelemetryError {
@@ -131,6 +148,7 @@ impl Fault for TelemetryError {
         match self {
             Self::InvalidFilter(_) => Code::new("telemetry.invalid_filter"),
             Self::AlreadyInstalled => Code::new("telemetry.already_installed"),
+            Self::NoThread(_) => Code::new("telemetry.no_thread"),
         }
     }
 }
