@@ -57,8 +57,8 @@ impl Counters {
     }
 }
 
-fn count(counter: &AtomicU64) -> u64 {
-    counter.fetch_add(1, Ordering::Relaxed) + 1
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Everything the edge keeps of a request. It never holds the `HttpRequest` itself: routing
@@ -202,11 +202,11 @@ impl Exchange {
     }
 
     pub(super) fn report(&self, payload: Payload, phase: Phase) {
-        let number = count(&self.shared.counters.panics);
+        count(&self.shared.counters.panics);
         let Some(recover) = &self.shared.parts.recover else { return };
         let route = self.live.as_ref().and_then(|live| live.access.route());
         let report = |id: Option<&RequestId>| {
-            recover.report(payload, phase, number, id, route.as_deref());
+            recover.report(payload, phase, id, route.as_deref());
         };
         match &self.live {
             Some(live) => {

@@ -11,10 +11,12 @@
 //! through `web::Data` must tolerate that, or be an actor.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::fmt;
 use std::panic;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use steadfast_actors::kernel::panic::{Panic, catch, describe, install_hook};
 use steadfast_actors::kernel::{Code, RequestId};
 
@@ -23,15 +25,20 @@ use crate::problem::Problem;
 /// What [`std::panic::catch_unwind`] catches.
 pub(super) type Payload = Box<dyn Any + Send>;
 
+/// LIMIT: places that panics are counted for; the places beyond share one count.
+const PLACES_MAX: usize = 256;
+
 type Observer = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
 
 /// Turns a panic into a 500 with the code `internal.panic`, for the one request it happened in.
 ///
-/// The report goes to the log with request id, route, location and backtrace. The client reads
-/// the request id and nothing of the panic.
+/// The report goes to the log with request id, route and location; with a backtrace, the first
+/// time that place panics, the second, the fourth and so on. The client reads the request id and
+/// nothing of the panic.
 #[derive(Clone, Default)]
 pub struct Recover {
     observer: Option<Observer>,
+    places: Arc<Places>,
 }
 
 impl Recover {
@@ -50,39 +57,51 @@ impl Recover {
         self
     }
 
-    /// Tells the log and the observer. `number`: how many panics there have been, this one
-    /// included.
     pub(super) fn report(
         &self,
         payload: Payload,
         phase: Phase,
-        number: u64,
         request_id: Option<&RequestId>,
         route: Option<&str>,
     ) {
         let panic = describe(&*payload);
         // ORDER: the payload's own drop may panic too; nothing may be left to unwind then.
         let _panic_in_drop = catch(|| drop(payload));
+        let panics = self.places.count(panic.location());
+        // A panic that any client can cause must not let it fill the log with backtraces.
+        let backtrace = if panics.is_power_of_two() { panic.backtrace_text() } else { None };
         tracing::error!(
             request_id = request_id.map(RequestId::as_str),
             route,
             ?phase,
             location = panic.location(),
             panic = &**panic.message(),
+            panics,
+            backtrace,
             "http.panic"
         );
-        // A storm must not fill the log with backtraces, nor spend its time on them.
-        if number.is_power_of_two()
-            && let Some(backtrace) = panic.backtrace_text()
-        {
-            tracing::error!(number, backtrace, "http.panic_backtrace");
-        }
         if let Some(observer) = &self.observer {
             let report = PanicReport { request_id, route, phase, panic: &panic };
             if catch(|| observer(&report)).is_err() {
                 tracing::error!("http.panic_in_observer");
             }
         }
+    }
+}
+
+/// How often each place in the program has panicked.
+#[derive(Default)]
+struct Places(Mutex<HashMap<String, u64>>);
+
+impl Places {
+    /// Counts one more panic; how many that makes.
+    fn count(&self, location: Option<&str>) -> u64 {
+        let mut counts = self.0.lock();
+        let location = location.unwrap_or_default();
+        let known = counts.len() < PLACES_MAX || counts.contains_key(location);
+        let count = counts.entry(if known { location } else { "" }.to_owned()).or_default();
+        *count += 1;
+        *count
     }
 }
 
@@ -144,4 +163,21 @@ impl AbortResponse {
 /// What the client is told: that there was a panic, and nothing about it.
 pub(super) fn problem() -> Problem {
     Problem::known(Code::new("internal.panic"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_place_has_its_own_count_up_to_the_limit() {
+        let places = Places::default();
+        for place in 0..PLACES_MAX {
+            assert_eq!(places.count(Some(&format!("src/lib.rs:{place}"))), 1);
+        }
+        assert_eq!(places.count(Some("src/lib.rs:7")), 2);
+        assert_eq!(places.count(Some("src/other.rs:1")), 1, "the first beyond the limit");
+        assert_eq!(places.count(Some("src/other.rs:2")), 2, "shares the count with it");
+        assert_eq!(places.count(None), 3);
+    }
 }
