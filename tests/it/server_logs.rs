@@ -31,3 +31,19 @@ async fn the_log_is_complete_when_the_server_has_left() {
     assert_eq!(server.exit_status().code(), Some(0));
     server.logged(&["shutdown.done"]).await;
 }
+
+#[tokio::test]
+async fn a_storm_of_panics_does_not_fill_the_log_with_backtraces() {
+    let server = Server::start();
+    assert_eq!(server.get("/demo/panic").send().await.unwrap().status(), 500);
+    server.logged(&["http.panic", "panics=1 ", "backtrace="]).await;
+    for _ in 1..20 {
+        assert_eq!(server.get("/demo/panic").send().await.unwrap().status(), 500);
+    }
+    let log = server.logged(&["http.panic", "panics=20 "]).await;
+    for panics in 17..=20 {
+        let count = format!("panics={panics} ");
+        let line = log.lines().find(|line| line.contains(&count)).unwrap();
+        assert!(line.contains("location=") && !line.contains("backtrace="), "{line}");
+    }
+}
