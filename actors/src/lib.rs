@@ -1,4 +1,9 @@
 //! The supervised actors behind `steadfast`. Knows no HTTP server.
+//!
+//! [`kernel`] supervises actors on actix; each other module is one concern that stands on it
+//! and knows no other: [`breaker`], [`cache_fill`], [`health`]. Services name the crate
+//! `steadfast`, which re-exports all of this and adds the HTTP edge.
+
 #[cfg(panic = "abort")]
 compile_error!(
     "steadfast turns a panic into one failed message; `panic = \"abort\"` would turn it into a \

@@ -9,8 +9,8 @@
 )]
 
 mod edge; // ids, deadlines, panics and error documents, through real servers
-mod health;
-mod runtime;
+mod health; // probes, and a thread that is stuck
+mod runtime; // assembly, and the way out under load
 mod server_drain; // SIGTERM under load
 mod server_edge; // what clients do wrong
 mod server_faults; // panics, poison, deadlines
@@ -20,6 +20,5 @@ mod server_products; // cached reads
 mod server_rates; // a third party behind a breaker
 mod server_simulator; // each fault of the third party
 mod support; // real servers, problem documents and raw connections
-mod wire;
-// What the repository says about itself.
-mod tidy;
+mod tidy; // what the repository says about itself
+mod wire; // a raw client for servers in this process

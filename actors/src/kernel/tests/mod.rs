@@ -1,5 +1,5 @@
-//! Claims about the kernel. Time is tokio's paused clock: no test sleeps, but for the two
-//! about how long real threads take.
+//! Claims about the kernel. Time is tokio's paused clock, but for what is about real
+//! threads.
 
 // loom's atomics work only inside its own models.
 #![cfg(not(steadfast_loom))]
