@@ -14,3 +14,4 @@ pub mod breaker;
 pub mod cache_fill;
 pub mod health;
 pub mod kernel;
+pub mod store;

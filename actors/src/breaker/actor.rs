@@ -1,16 +1,17 @@
-//! The shell around the shared core: timers and operators.
+//! The shell around the shared core: timers, operators and what outlives the process.
 //!
 //! INVARIANT: it holds no state of its own but its alarm. A new incarnation reads
 //! everything from the core, and a dead one is not missed by any call.
 
 use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Handler, SpawnHandle, StreamHandler};
+use actix::{Actor, AsyncContext, Handler, SpawnHandle, StreamHandler, WrapFuture};
 use futures_util::stream;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::core::Core;
+use super::keeper::Keeper;
 use super::messages::{Ack, Disable, ForceClose, ForceOpen, MetricsOnly, Reset};
 use super::operator::Command;
 use crate::kernel::Context;
@@ -22,12 +23,13 @@ use crate::kernel::Context;
 #[derive(Debug)]
 pub struct BreakerActor {
     core: Arc<Core>,
+    keeper: Option<Arc<Keeper>>,
     alarm: Option<SpawnHandle>,
 }
 
 impl BreakerActor {
-    pub(super) const fn new(core: Arc<Core>) -> Self {
-        Self { core, alarm: None }
+    pub(super) const fn new(core: Arc<Core>, keeper: Option<Arc<Keeper>>) -> Self {
+        Self { core, keeper, alarm: None }
     }
 
     /// Makes what is due, and sets the alarm for what is due next.
@@ -66,6 +68,10 @@ impl Actor for BreakerActor {
             }
         });
         ctx.add_stream(changes);
+        if let Some(keeper) = &self.keeper {
+            let kept = Arc::clone(keeper).keep(Arc::clone(&self.core));
+            ctx.spawn(kept.into_actor(self));
+        }
         self.look(ctx);
     }
 }

@@ -1,9 +1,10 @@
 //! Settings of a breaker: a builder that checks, and what it has checked.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::{self, Clock};
-use super::{ConfigError, DependencyId};
+use super::{ConfigError, DependencyId, Memory};
 
 const MILLI: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -15,6 +16,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub struct BreakerBuilder {
     name: String,
     clock: Option<Clock>,
+    pub(super) memory: Option<Arc<dyn Memory>>,
     failure_percent: u8,
     slow_percent: Option<u8>,
     consecutive_failures: Option<u32>,
@@ -36,6 +38,7 @@ impl BreakerBuilder {
         Self {
             name: name.to_owned(),
             clock: None,
+            memory: None,
             failure_percent: 50,
             slow_percent: None,
             consecutive_failures: None,
@@ -161,6 +164,21 @@ impl BreakerBuilder {
         self
     }
 
+    /// Where the breaker's state outlives the process, with its flap memory and operators'
+    /// commands. Default none: a restarted process begins closed. Needs the actor.
+    ///
+    /// Calls never wait for it. A breaker whose memory fails works on without.
+    pub fn memory(mut self, memory: Arc<dyn Memory>) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
+    /// The same, unless it has a [memory](Self::memory) already.
+    pub fn memory_or(mut self, memory: Arc<dyn Memory>) -> Self {
+        self.memory.get_or_insert(memory);
+        self
+    }
+
     /// Checks each setting, then that they fit together.
     pub(super) fn check(self) -> Result<(DependencyId, Clock, Config), ConfigError> {
         let name = DependencyId::parse(&self.name)
@@ -240,4 +258,12 @@ pub(super) struct Config {
     pub(super) probes_needed: u16,
     pub(super) lease_ms: u64,
     pub(super) retry_after_max_ms: u64,
+}
+
+impl Config {
+    /// The longest pause there can be, in milliseconds.
+    pub(super) const fn pause_max(&self) -> u64 {
+        let longest = self.open_max_ms + self.open_max_ms * self.jitter_percent / 100;
+        if longest > self.retry_after_max_ms { longest } else { self.retry_after_max_ms }
+    }
 }

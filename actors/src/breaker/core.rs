@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 
 use super::clock::{Clock, NANOS_PER_MILLI, millis_up};
 use super::config::Config;
-use super::gate::{Gate, Lease, Memory, Word};
+use super::gate::{Flaps, Gate, Lease, Word};
 use super::journal::{Event, Journal};
 use super::state::{self, Ending, Entry, Finding, FlapMemory, Phase, Step, Trials, Verdict};
 use super::window::Window;
@@ -23,12 +23,14 @@ pub(super) struct Core {
     streak: CachePadded<Streak>,
     window: Window,
     lease: Lease,
-    pub(super) memory: Memory,
+    pub(super) flaps: Flaps,
+    /// An operator has ordered something since the breaker was built.
+    pub(super) commanded: AtomicBool,
     late: AtomicU64,
-    journal: Journal,
+    pub(super) journal: Journal,
     dependency: DependencyId,
     pub(super) clock: Clock,
-    config: Config,
+    pub(super) config: Config,
 }
 
 /// When a call was admitted.
@@ -71,7 +73,8 @@ impl Core {
             streak: CachePadded::default(),
             window: Window::new(config.window, config.slow_percent.is_some()),
             lease: Lease::default(),
-            memory: Memory::default(),
+            flaps: Flaps::default(),
+            commanded: AtomicBool::new(false),
             late: AtomicU64::new(0),
             journal: Journal::new(),
             dependency,
@@ -289,14 +292,14 @@ impl Core {
         self.window.clear();
         self.streak.end();
         self.streak.arm(false);
-        let before = self.memory.load();
+        let before = self.flaps.load();
         let after = FlapMemory { closed_at: now_ns / NANOS_PER_MILLI, ..before };
         self.move_to(word, Phase::Closed, before, after, cause, now_ns)
     }
 
     fn open(&self, word: Word, now_ns: u64, cause: Cause) {
         let now = now_ns.div_ceil(NANOS_PER_MILLI);
-        let before = self.memory.load();
+        let before = self.flaps.load();
         let memory = self.less_forgotten(before, word, now);
         let (shortest, longest) = memory.pause(&self.config);
         let pause = fastrand::u64(shortest..=longest);
@@ -316,7 +319,7 @@ impl Core {
 
     /// Changes the state, not what is remembered. Says whether it was this thread that did.
     pub(super) fn transition(&self, word: Word, phase: Phase, cause: Cause, now_ns: u64) -> bool {
-        let memory = self.memory.load();
+        let memory = self.flaps.load();
         self.move_to(word, phase, memory, memory, cause, now_ns)
     }
 
@@ -336,7 +339,7 @@ impl Core {
         }
         // ORDER: remembered before it is announced, for a subscriber may use the breaker.
         if before != after {
-            self.memory.replace(before, after);
+            self.flaps.replace(before, after);
         }
         let now = now_ns / NANOS_PER_MILLI;
         let left = |until: u64| Duration::from_millis(until.saturating_sub(now));
@@ -384,7 +387,7 @@ impl Core {
             slow: self.config.slow_percent.map(|_| counts.slow),
             rejected: self.window.rejected(),
             late: self.late.load(Ordering::Relaxed),
-            openings: self.less_forgotten(self.memory.load(), word, now).openings,
+            openings: self.less_forgotten(self.flaps.load(), word, now).openings,
         }
     }
 }

@@ -169,9 +169,9 @@ impl Lease {
 
 /// [`FlapMemory`] in one word: `openings:16 | closed_at:48`.
 #[derive(Debug, Default)]
-pub(super) struct Memory(AtomicU64);
+pub(super) struct Flaps(AtomicU64);
 
-impl Memory {
+impl Flaps {
     pub(super) fn load(&self) -> FlapMemory {
         let word = self.0.load(Ordering::Acquire);
         FlapMemory { openings: (word >> 48 & 0xFFFF) as u16, closed_at: word & ((1 << 48) - 1) }

@@ -30,10 +30,13 @@
 //! - Only monotonic time is read: setting the clock changes nothing.
 //! - Passing, counting and refusing allocate nothing.
 //! - A panic in the actor loses nothing: all state is shared with the handles.
+//! - With a [`Memory`], a restarted process goes on with what is left of the pause or of an
+//!   operator's command. A command is acknowledged when it holds, a moment before it is saved.
 //!
 //! # What it does not do
 //!
-//! - It does not remember across restarts of the process, and replicas do not talk.
+//! - It remembers across restarts of the process only with a [`Memory`], and replicas do not
+//!   talk.
 //! - It does not retry, time out or limit calls; put a timeout outside or inside, both count.
 //! - The rates are judged when a call fails or is slow, not when old successes leave the window.
 //!
@@ -48,6 +51,9 @@
 //! | `breaker.closed` | info | the probes passed, or an operator closed it |
 //! | `breaker.forced_open` | warn | an operator refuses all calls |
 //! | `breaker.disabled`, `breaker.metrics_only` | warn | an operator lets all calls pass |
+//!
+//! With a [`Memory`], also `breaker.memory_failed` (warn), once until `breaker.memory_recovered`
+//! (info).
 mod actor;
 mod classify;
 mod clock;
@@ -57,7 +63,9 @@ mod dependency;
 mod error;
 mod gate;
 mod journal;
+mod keeper;
 mod lanes;
+mod memory;
 mod messages;
 mod operator;
 mod permit;
@@ -76,6 +84,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant;
 
 use self::core::Core;
+use self::keeper::Keeper;
 use self::lanes::Lanes;
 use self::permit::Hold;
 use crate::kernel::{CallError, Ref, Spec, Tree};
@@ -87,6 +96,7 @@ pub use self::config::BreakerBuilder;
 pub use self::dependency::DependencyId;
 pub use self::error::{BreakerError, ConfigError, RejectCause, Rejected};
 pub use self::journal::Event;
+pub use self::memory::{Memory, MemoryError, Remembered};
 pub use self::messages::{Ack, Disable, ForceClose, ForceOpen, MetricsOnly, Reset, Snapshot};
 pub use self::permit::Permit;
 pub use self::state::{BreakerState, Cause};
@@ -325,13 +335,16 @@ impl BreakerBuilder {
     /// # }
     /// ```
     pub fn start_with(
-        self,
+        mut self,
         start: impl FnOnce(Spec<BreakerActor>) -> Ref<BreakerActor>,
     ) -> Result<Breaker, ConfigError> {
+        let memory = self.memory.take();
         let core = self.core()?;
+        let keeper = memory.map(|memory| Arc::new(Keeper::new(memory)));
         let shared = Arc::clone(&core);
         let name = format!("breaker.{}", core.dependency());
-        let spec = Spec::new(name, move || BreakerActor::new(Arc::clone(&shared)));
+        let new = move || BreakerActor::new(Arc::clone(&shared), keeper.clone());
+        let spec = Spec::new(name, new);
         Ok(Breaker { lanes: Lanes::new(&core), core, actor: Some(start(spec)) })
     }
 
@@ -344,6 +357,9 @@ impl BreakerBuilder {
     ///
     /// [`ConfigError`] names the setting and the range it must be in.
     pub fn without_actor(self) -> Result<Breaker, ConfigError> {
+        if self.memory.is_some() {
+            return Err(ConfigError::new("memory", "left out of a breaker without an actor"));
+        }
         let core = self.core()?;
         Ok(Breaker { lanes: Lanes::new(&core), core, actor: None })
     }

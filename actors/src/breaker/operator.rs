@@ -1,6 +1,7 @@
 //! What operators can order, and how it is carried out.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::clock::{NANOS_PER_MILLI, millis_up};
@@ -33,6 +34,8 @@ impl Core {
     /// Sets an operator's state, whatever the state is now. `lasts`: without end if `None`.
     pub(super) fn command(&self, command: Command, lasts: Option<Duration>, why: &str) -> Ack {
         let cause = Cause::Operator { why: Arc::from(cut(why)) };
+        // ORDER: noted before it is carried out, so that what is remembered never undoes it.
+        self.commanded.store(true, Ordering::Release);
         loop {
             let now_ns = self.clock.nanos();
             let end = |lasts| now_ns.div_ceil(NANOS_PER_MILLI) + millis_up(lasts);
@@ -42,8 +45,8 @@ impl Core {
             let done = match command {
                 Command::ForceClose => self.close(word, cause, now_ns),
                 Command::Reset => {
-                    let old = self.memory.load();
-                    self.memory.replace(old, FlapMemory::default());
+                    let old = self.flaps.load();
+                    self.flaps.replace(old, FlapMemory::default());
                     self.close(word, cause, now_ns)
                 }
                 Command::ForceOpen | Command::Disable | Command::MetricsOnly => {

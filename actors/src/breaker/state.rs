@@ -8,8 +8,10 @@
 //! | `HalfOpen` | too many probes failed, or the lease ran out | `Open`, for longer |
 //! | `ForcedOpen` | its time is over | `HalfOpen` |
 //! | `Disabled`, `MetricsOnly` | their time is over | `Closed` |
+//! | `Closed` | an earlier process left it so | `Open`, `ForcedOpen`, `Disabled`, `MetricsOnly` |
 //! | any | an operator says so | `Closed`, `ForcedOpen`, `Disabled`, `MetricsOnly` |
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +50,21 @@ impl BreakerState {
             Self::MetricsOnly => "metrics_only",
         }
     }
+
+    /// Reads the name that [`as_str`](Self::as_str) gives.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    const ALL: [Self; 6] = [
+        Self::Closed,
+        Self::Open,
+        Self::HalfOpen,
+        Self::ForcedOpen,
+        Self::Disabled,
+        Self::MetricsOnly,
+    ];
 }
 
 /// Why a breaker came into its state.
@@ -115,6 +132,42 @@ pub enum Cause {
     },
     /// The time of an operator's command is over.
     OverrideOver,
+    /// An earlier process left it in this state.
+    Remembered {
+        /// Why that one was in it.
+        cause: Arc<str>,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Built => f.write_str("it was just built"),
+            Self::FailureRate { failures, calls } => {
+                write!(f, "{failures} of {calls} calls failed")
+            }
+            Self::SlowRate { slow, calls } => write!(f, "{slow} of {calls} calls were slow"),
+            Self::ConsecutiveFailures { failures } => write!(f, "{failures} calls failed in a row"),
+            Self::Throttled { retry_after } => {
+                write!(f, "it asked to be left alone for {} ms", retry_after.as_millis())
+            }
+            Self::PauseOver => f.write_str("its pause is over"),
+            Self::ProbesPassed { ok, failed } => {
+                write!(f, "{ok} probes succeeded and {failed} failed")
+            }
+            Self::ProbesFailed { ok, failed } => {
+                write!(f, "{failed} probes failed and {ok} succeeded")
+            }
+            Self::ProbesIgnored { ok, failed } => {
+                write!(f, "probes were ignored; {ok} succeeded and {failed} failed")
+            }
+            Self::LeaseOver { missing } => write!(f, "{missing} probes did not answer"),
+            Self::Operator { why } if why.is_empty() => f.write_str("an operator ordered it"),
+            Self::Operator { why } => write!(f, "an operator ordered it: {why}"),
+            Self::OverrideOver => f.write_str("the time of an operator's order is over"),
+            Self::Remembered { cause } => f.write_str(cause),
+        }
+    }
 }
 
 /// The state with its data, as the gate word holds it. Times are milliseconds.

@@ -27,6 +27,7 @@ pub use error::{BuildError, CallError, CutShort, Refused};
 pub use fault::{Code, Fault};
 pub use host::{Call, Context, Ref, Reply};
 pub use lifecycle::{Lifecycle, Watch};
+pub(crate) use request::Ambient;
 pub use request::{Priority, RequestContext, Stopped};
 pub use request_id::{InvalidRequestId, RequestId};
 pub use restart::{Backoff, Exhausted, Restart};

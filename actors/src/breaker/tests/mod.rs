@@ -4,6 +4,7 @@ mod cancellation;
 mod concurrency;
 mod control;
 mod half_open;
+mod memory;
 mod opening;
 mod properties;
 
