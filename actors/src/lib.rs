@@ -13,5 +13,6 @@ compile_error!(
 pub mod breaker;
 pub mod cache_fill;
 pub mod health;
+pub mod jobs;
 pub mod kernel;
 pub mod store;
