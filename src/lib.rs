@@ -58,6 +58,8 @@
 //! | supervision, deadlines, request context | [`kernel`] |
 //! | circuit breaker per dependency | [`breaker`] |
 //! | single-flight cache | [`cache_fill`] |
+//! | durable jobs with back-pressure | [`jobs`] |
+//! | SQLite and PostgreSQL behind one seam | [`store`] |
 //! | checks, readiness, liveness, start-up | [`health`] |
 //! | request ids, deadlines, panics, error documents, probes, drain | [`edge`], [`problem`] |
 //! | log formats | [`telemetry`] |
@@ -72,7 +74,7 @@ pub mod telemetry;
 
 pub use runtime::Steadfast;
 #[doc(inline)]
-pub use steadfast_actors::{breaker, cache_fill, health, kernel};
+pub use steadfast_actors::{breaker, cache_fill, health, jobs, kernel, store};
 
 /// What a `main` and its handlers usually need: `use steadfast::prelude::*;`.
 pub mod prelude {
@@ -82,8 +84,10 @@ pub mod prelude {
     pub use crate::config::Settings;
     pub use crate::edge::{Ctx, Drained, Json};
     pub use crate::health::{CheckCx, CheckError, CheckSpec, Detail, StartTask};
+    pub use crate::jobs::{Enqueued, Job, JobCx, JobError, JobPolicy, JobResult, Jobs, QueueSpec};
     pub use crate::kernel::{
         CallError, Context, Fault, Group, Ref, Reply, RequestContext, Spec, Strategy,
     };
     pub use crate::problem::Problem;
+    pub use crate::store::Store;
 }

@@ -157,6 +157,10 @@ pub struct DrainSettings {
     /// low: slow requests are cut.
     #[serde(with = "duration")]
     pub requests: Duration,
+    /// From readiness going false to running jobs being told to stop; they are given back and run
+    /// again elsewhere. Default `10s`; `0ms` to `1h`. Too low: long jobs begin again and again.
+    #[serde(with = "duration")]
+    pub jobs: Duration,
     /// For all actors to stop. Default `5s`; `0ms` to `5m`. Too low: an actor cannot finish what
     /// it began.
     #[serde(with = "duration")]
@@ -173,6 +177,7 @@ impl Default for DrainSettings {
         Self {
             delay: seconds(5),
             requests: seconds(15),
+            jobs: seconds(10),
             actors: seconds(5),
             grace_period: seconds(30),
         }
@@ -183,7 +188,8 @@ impl DrainSettings {
     /// The times a shutdown goes by.
     #[must_use]
     pub const fn plan(&self) -> DrainPlan {
-        DrainPlan { delay: self.delay, requests: self.requests, actors: self.actors }
+        let Self { delay, requests, jobs, actors, grace_period: _ } = *self;
+        DrainPlan { delay, requests, jobs, actors }
     }
 }
 
@@ -210,6 +216,7 @@ impl Settings {
             ("health.wedged_after", health.wedged_after, ms(100)..=seconds(600)),
             ("drain.delay", drain.delay, ms(0)..=seconds(300)),
             ("drain.requests", drain.requests, ms(0)..=seconds(3600)),
+            ("drain.jobs", drain.jobs, ms(0)..=seconds(3600)),
             ("drain.actors", drain.actors, ms(0)..=seconds(300)),
             ("drain.grace_period", drain.grace_period, seconds(1)..=seconds(7200)),
         ];
@@ -230,7 +237,7 @@ fn expected(key: &str) -> &'static str {
         "request.trust" => "nobody, loopback, private or anyone",
         "health.wedged_after" => "a duration from 100ms to 10m",
         "drain.delay" | "drain.actors" => "a duration from 0ms to 5m",
-        "drain.requests" => "a duration from 0ms to 1h",
+        "drain.requests" | "drain.jobs" => "a duration from 0ms to 1h",
         "drain.grace_period" => "a duration from 1s to 2h",
         _ => "a section of settings",
     }

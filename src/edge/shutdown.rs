@@ -5,7 +5,7 @@
 //! | phase | begins with | ends when |
 //! |---|---|---|
 //! | serving | | a signal comes, or the server ends by itself |
-//! | announced | readiness false, `Connection: close` on responses | `delay` has passed |
+//! | announced | readiness false, `Connection: close` on responses, job queues begin to drain | `delay` has passed |
 //! | finishing | the listeners close | all connections are done, or `requests` has passed |
 //! | cutting | requests in flight are given up with `Stopped::Shutdown` | they are done, or a second has passed |
 //! | stopping | connections still open are closed; the actors stop in order | they have stopped, or `actors` has passed |
@@ -28,6 +28,8 @@ use super::trigger::ShutdownTrigger;
 
 /// LIMIT: long enough to write the problem documents of requests that were given up.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+/// LIMIT: for handlers of jobs to clean up, and for their ends to be written.
+const JOBS_GRACE: Duration = Duration::from_secs(5);
 /// For farewells to those in the listeners' queues, and for an actor's thread to notice that its
 /// time is over.
 const SLACK: Duration = Duration::from_millis(1_500);
@@ -42,6 +44,8 @@ pub struct DrainPlan {
     pub delay: Duration,
     /// From the listeners closing to requests being given up. Default 15 s.
     pub requests: Duration,
+    /// From readiness going false to running jobs being told to stop. Default 10 s.
+    pub jobs: Duration,
     /// For all actors to stop. Default 5 s.
     pub actors: Duration,
 }
@@ -49,7 +53,7 @@ pub struct DrainPlan {
 impl Default for DrainPlan {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Self { delay: seconds(5), requests: seconds(15), actors: seconds(5) }
+        Self { delay: seconds(5), requests: seconds(15), jobs: seconds(10), actors: seconds(5) }
     }
 }
 
@@ -58,7 +62,8 @@ impl DrainPlan {
     /// it kills (30 s is the default of Kubernetes).
     #[must_use]
     pub fn longest(&self) -> Duration {
-        self.delay + self.requests + CUT_GRACE + self.actors + SLACK
+        let requests = self.delay + self.requests + CUT_GRACE;
+        requests.max(self.jobs + JOBS_GRACE) + self.actors + SLACK
     }
 
     /// What actix may take for its own part; always longer than ours, so that ours decides.
@@ -75,13 +80,16 @@ pub struct Drained {
     pub requests_cut: usize,
     /// Actors that were stopped before they had finished what they had accepted.
     pub actors_cut: usize,
+    /// Jobs that did not stop, or whose end could not be written: another process rescues them.
+    /// Not those that were given back in order.
+    pub jobs_cut: usize,
 }
 
 impl Drained {
     /// Whether everything that was accepted was finished.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
-        self.requests_cut == 0 && self.actors_cut == 0
+        self.requests_cut == 0 && self.actors_cut == 0 && self.jobs_cut == 0
     }
 
     /// 0 when nothing was cut, otherwise 75 (`EX_TEMPFAIL`).
@@ -178,13 +186,13 @@ pub(crate) struct Draining {
 }
 
 impl Draining {
-    /// Serves until the trigger is pulled, then drains. Returns when the actors may be stopped,
+    /// Serves until the trigger is pulled, then drains; `leave` is called when that begins. Returns when the actors may be stopped,
     /// with how many requests were cut.
     ///
     /// # Errors
     ///
     /// The server failed by itself; what was in flight is gone with it.
-    pub(crate) async fn serve(&self, server: Server) -> io::Result<usize> {
+    pub(crate) async fn serve(&self, server: Server, leave: impl Fn()) -> io::Result<usize> {
         let handle = server.handle();
         let mut server = Some(server);
         let mut sequence = Sequence::new(self.plan);
@@ -205,7 +213,10 @@ impl Draining {
             };
             match sequence.on(event, Instant::now()) {
                 Some(Action::StopActors) => break,
-                Some(Action::Announce) => self.announce(),
+                Some(Action::Announce) => {
+                    self.announce();
+                    leave();
+                }
                 Some(Action::CloseListeners) => {
                     tracing::info!(in_flight = self.in_flight.count(), "shutdown.finishing");
                     let (backlog, handle) = (self.backlog.clone(), handle.clone());
@@ -326,7 +337,7 @@ mod tests {
         let code = |drained: Drained| format!("{:?}", drained.exit_code());
         let zero = format!("{:?}", ExitCode::SUCCESS);
         assert_eq!(code(Drained::default()), zero);
-        assert_ne!(code(Drained { requests_cut: 1, actors_cut: 0 }), zero);
-        assert_ne!(code(Drained { requests_cut: 0, actors_cut: 1 }), zero);
+        assert_ne!(code(Drained { requests_cut: 1, ..Drained::default() }), zero);
+        assert_ne!(code(Drained { actors_cut: 1, ..Drained::default() }), zero);
     }
 }

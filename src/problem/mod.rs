@@ -41,7 +41,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value};
 use steadfast_actors::breaker::{BreakerError, Rejected};
 use steadfast_actors::cache_fill::FillError;
+use steadfast_actors::jobs::JobsError;
 use steadfast_actors::kernel::{CallError, Code, Fault, Refused, RequestContext, Stopped};
+use steadfast_actors::store::StoreError;
 
 pub(crate) use codes::for_status;
 pub use codes::{Entry, catalogue, find};
@@ -309,12 +311,22 @@ macro_rules! faults {
     )+};
 }
 
-faults!(Refused, Stopped, Rejected, FillError);
+faults!(Refused, Stopped, Rejected, FillError, StoreError);
 
 impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
         let ran = error.ran();
         Self::from_fault(error).with_retryable(!ran)
+    }
+}
+
+impl From<JobsError> for Problem {
+    fn from(error: JobsError) -> Self {
+        if let JobsError::Call(call) = error {
+            return call.into();
+        }
+        let stored_nothing = error.stored_nothing();
+        Self::from_fault(error).with_retryable(stored_nothing)
     }
 }
 

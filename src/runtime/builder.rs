@@ -10,11 +10,14 @@ use actix_rt::ArbiterHandle;
 use steadfast_actors::breaker::{self, Breaker, BreakerBuilder, BreakerState};
 use steadfast_actors::cache_fill::{self, Cache, CacheBuilder, Key};
 use steadfast_actors::health::{
-    CheckCx, CheckSpec, Detail, Health, HealthRegistry, Heartbeats, StartTask,
+    CheckCx, CheckError, CheckSpec, Detail, Health, HealthRegistry, Heartbeats, StartTask,
 };
+use steadfast_actors::jobs::{Jobs, JobsBuilder, JobsError};
 use steadfast_actors::kernel::{Context, Group, Placement, Ref, Spec, Strategy, Tree};
+use steadfast_actors::store::{BreakerMemory, Store, StoreActor};
 
 use super::error::StartError;
+use super::leaving::Leaving;
 use super::threads::ActorThreads;
 use super::{Inner, Steadfast};
 use crate::config::Settings;
@@ -31,6 +34,9 @@ pub struct Builder {
     tree: Tree,
     actors: Group,
     registry: HealthRegistry,
+    job_queues: Vec<Jobs>,
+    /// Where breakers remember their state.
+    memory: Option<Arc<BreakerMemory>>,
     threads: Option<ActorThreads>,
     /// The first thing that went wrong; told by `start`, so that handles need no `?`.
     failed: Option<StartError>,
@@ -44,6 +50,8 @@ impl Builder {
             actors: Group::new(&tree, "actors", Strategy::OneForOne),
             tree,
             registry: HealthRegistry::new(),
+            job_queues: Vec::new(),
+            memory: None,
             threads: None,
             failed: None,
         }
@@ -105,6 +113,10 @@ impl Builder {
     ///
     /// A setting of the breaker is out of range; the error names it.
     pub fn breaker(&mut self, breaker: BreakerBuilder) -> Result<Breaker, breaker::ConfigError> {
+        let breaker = match &self.memory {
+            Some(memory) => breaker.memory_or(Arc::clone(memory) as _),
+            None => breaker,
+        };
         let breaker = breaker.start_with(|spec| self.actor(spec))?;
         self.check(watching(breaker.clone()));
         Ok(breaker)
@@ -128,6 +140,46 @@ impl Builder {
             None => cache,
         };
         cache.start_in(&mut self.actors)
+    }
+
+    /// Adds the store that everything durable is kept in. Without it the service is not ready:
+    /// the check `store` asks it. It has a place in the tree, as `store`. Breakers that are added
+    /// after it remember their state in it, beyond a restart of the process.
+    pub fn store(&mut self, store: &Store) -> &mut Self {
+        let actor = self.actor(StoreActor::spec(store.clone()));
+        let asked = store.clone();
+        let check = move |_: CheckCx| {
+            let asked = asked.clone();
+            async move { asked.ping().await.map(|()| Detail::ok()).map_err(CheckError::from) }
+        };
+        tracing::debug!(actor = actor.name(), "store added");
+        self.memory = Some(Arc::new(BreakerMemory::new(store)));
+        self.check(CheckSpec::new("store", check).every(Duration::from_secs(2)))
+    }
+
+    /// Adds a job queue: its actors, and a line of readiness for each of its queues, which is
+    /// degraded while the queue has more work than it can do. When the service leaves, it
+    /// [drains](Jobs::drain) within [`DrainSettings::jobs`](crate::config::DrainSettings::jobs).
+    ///
+    /// # Errors
+    ///
+    /// Something is wrong with the declaration, or the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, nothing was added.
+    pub async fn jobs(&mut self, jobs: JobsBuilder) -> Result<Jobs, JobsError> {
+        let placement = self.thread().map_or(Placement::Here, Placement::On);
+        let mut group = Group::placed(&self.tree, "jobs", Strategy::OneForOne, placement);
+        let (jobs, declared) = jobs.add_to(&mut group)?;
+        declared.await?;
+        self.actors.add_group(group);
+        let queues: Vec<_> = jobs.queues().cloned().collect();
+        for queue in queues {
+            self.check(guarding(jobs.clone(), &queue));
+        }
+        self.job_queues.push(jobs.clone());
+        Ok(jobs)
     }
 
     /// Adds a check of a dependency, run in the background.
@@ -156,7 +208,8 @@ impl Builder {
     /// [`StartError`] tells the first thing that was wrong. Nothing is left running.
     pub fn start(mut self) -> Result<Steadfast, StartError> {
         let first = self.thread();
-        let Self { settings, tree, actors, registry, threads, failed } = self;
+        let Self { settings, tree, actors, registry, job_queues, memory: _, threads, failed } =
+            self;
         settings.check()?;
         let (Some(threads), Some(first), None) = (threads, first, &failed) else {
             let gone = || StartError::Threads(std::io::Error::other("no actor thread"));
@@ -181,6 +234,7 @@ impl Builder {
             edge,
             trigger: ShutdownTrigger::new(),
             backlog: Backlog::default(),
+            leaving: Leaving::new(job_queues),
             threads,
             web_threads: AtomicU64::new(0),
         })))
@@ -213,6 +267,22 @@ fn watching(breaker: Breaker) -> CheckSpec {
         std::future::ready(Ok(detail))
     };
     CheckSpec::new(name, check).critical(false).every(Duration::from_secs(1))
+}
+
+fn guarding(jobs: Jobs, queue: &Arc<str>) -> CheckSpec {
+    let (name, queue) = (format!("jobs:{}", check_name(queue)), Arc::clone(queue));
+    let check = move |_: CheckCx| {
+        let guard = jobs.guard(&queue).filter(|guard| guard.is_degraded());
+        let detail = guard.map_or_else(Detail::ok, |guard| Detail::degraded(guard.level.as_str()));
+        std::future::ready(Ok(detail))
+    };
+    CheckSpec::new(name, check).critical(false).every(Duration::from_secs(1))
+}
+
+/// A queue's name as the name of a check may be: the alphabet of checks is narrower.
+fn check_name(queue: &str) -> String {
+    let safe = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    queue.chars().take(64).map(|letter| if safe(letter) { letter } else { '_' }).collect()
 }
 
 fn watch(threads: &ActorThreads, heartbeats: &Heartbeats) {

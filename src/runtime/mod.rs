@@ -2,6 +2,7 @@
 
 mod builder;
 mod error;
+mod leaving;
 mod server;
 mod threads;
 
@@ -26,6 +27,7 @@ use crate::edge::backlog::Backlog;
 use crate::edge::shutdown::Draining;
 use crate::edge::{Drained, Edge, InFlight, Probes, ShutdownTrigger};
 use crate::telemetry;
+use leaving::Leaving;
 use threads::ActorThreads;
 
 /// The running runtime: supervised actors on threads of their own, health, and the way out.
@@ -45,6 +47,7 @@ struct Inner {
     edge: Edge,
     trigger: ShutdownTrigger,
     backlog: Backlog,
+    leaving: Leaving,
     threads: ActorThreads,
     web_threads: AtomicU64,
 }
@@ -181,19 +184,22 @@ impl Steadfast {
             backlog: self.0.backlog.clone(),
         };
         let signals = self.0.trigger.on_signals()?;
+        let leave = || self.0.leaving.begin(plan.jobs);
         let served = tokio::select! {
-            served = draining.serve(server.into_server(&plan)) => served,
+            served = draining.serve(server.into_server(&plan), leave) => served,
             () = signals => Ok(0),
         };
-        let stopped = self.stop().await;
-        let drained = Drained { requests_cut: served?, actors_cut: stopped.unfinished.len() };
+        let (stopped, jobs_cut) = self.leave().await;
+        let actors_cut = stopped.unfinished.len();
+        let drained = Drained { requests_cut: served?, actors_cut, jobs_cut };
         tracing::info!(?drained, "shutdown.done");
         // A panic in it would have been reported; there is nothing else it could tell.
         drop(tokio::task::spawn_blocking(telemetry::flush).await);
         Ok(drained)
     }
 
-    /// Stops the actors in order, within [`DrainSettings::actors`](crate::config::DrainSettings),
+    /// Drains the job queues and stops the actors in order, within
+    /// [`DrainSettings::jobs`](crate::config::DrainSettings) and [`DrainSettings::actors`](crate::config::DrainSettings),
     /// and their threads. For a program that serves no HTTP; [`serve`](Self::serve) does it by
     /// itself.
     ///
@@ -201,10 +207,17 @@ impl Steadfast {
     ///
     /// Dropped half-way, the actors not reached yet keep running. Call it again to go on.
     pub async fn stop(&self) -> StopReport {
+        self.leave().await.0
+    }
+
+    /// Drains the job queues and stops the actors. How many jobs were abandoned.
+    async fn leave(&self) -> (StopReport, usize) {
         self.0.health.drain();
+        self.0.leaving.begin(self.0.settings.drain.jobs);
+        let abandoned = self.0.leaving.end().await;
         let report = self.0.tree.stop(self.0.settings.drain.actors).await;
         self.0.threads.stop();
-        report
+        (report, usize::try_from(abandoned).unwrap_or(usize::MAX))
     }
 
     /// Gives this thread a heartbeat, once, however many apps it builds.
