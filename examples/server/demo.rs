@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use steadfast::Steadfast;
 use steadfast::edge::{Deadline, Json};
+use steadfast::jobs::{Counts, Jobs};
 use steadfast::kernel::Ref;
 use steadfast::problem::Problem;
 
@@ -97,6 +98,8 @@ struct Stats {
     product_loads: u64,
     slow: SlowCounts,
     restarts: BTreeMap<String, u64>,
+    /// Nobody knows while the store is away.
+    jobs: Option<Counts>,
     connections: u64,
     inflight: usize,
 }
@@ -104,6 +107,7 @@ struct Stats {
 async fn stats(
     products: Data<Products>,
     work: Data<SlowWork>,
+    jobs: Data<Jobs>,
     steadfast: Data<Steadfast>,
     connections: Data<Connections>,
 ) -> Json<Stats> {
@@ -111,6 +115,7 @@ async fn stats(
     Json(Stats {
         product_loads: products.loads(),
         slow: work.counts(),
+        jobs: jobs.counts().await.ok(),
         restarts: nodes.iter().map(|node| (node.name.to_string(), node.restarts)).collect(),
         connections: connections.count(),
         inflight: steadfast.in_flight().count(),

@@ -5,6 +5,7 @@ use steadfast::cache_fill::FillError;
 use steadfast::kernel::Code;
 use steadfast::problem::Problem;
 
+use crate::orders::OrderError;
 use crate::rates::RatesError;
 use crate::upstream::ControlError;
 
@@ -15,6 +16,22 @@ pub(crate) fn no_product(error: FillError) -> Problem {
         return Problem::new(code, StatusCode::NOT_FOUND, "No such product");
     }
     error.into()
+}
+
+impl From<OrderError> for Problem {
+    fn from(error: OrderError) -> Self {
+        let (status, title) = match error {
+            OrderError::Store(error) => return error.into(),
+            OrderError::Jobs(error) => return error.into(),
+            OrderError::UnknownProduct => (StatusCode::NOT_FOUND, "No such product"),
+            OrderError::Unknown => (StatusCode::NOT_FOUND, "No such order"),
+            OrderError::IllegalTransition { .. } => {
+                (StatusCode::CONFLICT, "The order cannot go there from where it is")
+            }
+        };
+        let detail = error.to_string();
+        Self::from_fault(error).with_status(status).with_title(title).with_detail(detail)
+    }
 }
 
 impl From<RatesError> for Problem {

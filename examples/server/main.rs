@@ -12,11 +12,17 @@
 //! curl localhost:9090/readyz?verbose                # degraded, and still ready
 //! curl -i localhost:8080/demo/panic                 # 500, and the connection lives
 //! curl -X POST localhost:8080/demo/actors/flaky/poison   # a supervised restart
+//! curl -i localhost:8080/orders -H 'content-type: application/json' \
+//!      -d '{"product_id":1,"quantity":2,"email":"ada@example.com"}'   # order, counter and job
+//! curl -i localhost:8080/reports -H 'content-type: application/json' \
+//!      -d '{"name":"monthly"}'                      # a job that may be shed
+//! curl localhost:8080/jobs/2                        # how far it is; kill -9 loses neither
 //! curl localhost:8080/demo/stats                    # what really happened
 //! ```
 //!
 //! Where to read on: `serve.rs` puts everything together, `services.rs` declares the actors,
-//! `products.rs` and `rates.rs` are two concerns as an application writes them. `simulator/` is
+//! `products.rs`, `rates.rs`, `orders.rs` and `reports.rs` are concerns as an application writes
+//! them. `simulator/` is
 //! the third party, which knows nothing of this library.
 
 mod connections;
@@ -24,9 +30,12 @@ mod database;
 mod demo;
 mod errors;
 mod flaky;
+mod jobs;
 mod options;
+mod orders;
 mod products;
 mod rates;
+mod reports;
 mod routes;
 mod serve;
 mod services;

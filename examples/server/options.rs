@@ -1,5 +1,6 @@
 //! The command line: flags, their environment variables, and the help text.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,10 +8,18 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::database::SCHEMA_DEFAULT;
+
 const ROUTES: &str = "\
 Routes of the application (--listen):
   GET  /products/{id}              a product, read through the cache (`x-cache` says how)
   GET  /rates/{currency}           an exchange rate, asked of the upstream through a breaker
+  POST /orders                     {product_id, quantity, email}: an order, its product's counter
+                                   and its confirmation job, all or nothing
+  GET  /orders/{id}                an order
+  PATCH /orders/{id}               {status: pending|paid|shipped|cancelled}
+  POST /reports                    {name}: a job of 20 ms that gives way under overload
+  GET  /jobs/{id}                  how far a job is
   GET  /livez /readyz /startupz    probes; `?verbose` lists the checks
   GET  /demo/upstream              what has really arrived at the upstream
   PUT  /demo/upstream              {service?: rates|mail, mode, latency_ms?} with mode one of
@@ -43,10 +52,18 @@ pub(crate) struct Options {
     #[arg(default_value = "127.0.0.1:9090")]
     pub(crate) admin: SocketAddr,
 
-    /// Where the data lives: `sqlite:PATH`. Without it, a fresh temporary folder that the log
-    /// names and that goes away with the server.
+    /// Where the data lives: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`. Several
+    /// servers may share it. Without it, SQLite in a fresh temporary folder that the log names
+    /// and that goes away with the server.
     #[arg(long, env = "STEADFAST_DATABASE", value_name = "URL")]
     pub(crate) database: Option<DatabaseUrl>,
+
+    /// The schema of the library's tables on PostgreSQL. The server's own tables are in the
+    /// default schema of the connection; with another name than `steadfast` here, in a schema
+    /// named `NAME_shop`.
+    #[arg(long, env = "STEADFAST_SCHEMA", value_name = "NAME")]
+    #[arg(default_value = SCHEMA_DEFAULT, value_parser = schema)]
+    pub(crate) schema: String,
 
     /// Base address of the third party. Without it, the server starts its own fault simulator
     /// on a free loopback port.
@@ -71,10 +88,22 @@ impl Options {
 }
 
 /// The databases this server can use.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) enum DatabaseUrl {
     /// One file on this host.
     Sqlite(PathBuf),
+    /// A server. Read when it is opened: what the command line refuses is repeated in the
+    /// refusal, and this may hold a password.
+    Postgres(String),
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(file) => f.debug_tuple("Sqlite").field(file).finish(),
+            Self::Postgres(_) => f.write_str("Postgres"),
+        }
+    }
 }
 
 impl FromStr for DatabaseUrl {
@@ -82,14 +111,18 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(url: &str) -> Result<Self, Self::Err> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Err("PostgreSQL comes with the durable store, which is not built yet; \
-                        use sqlite:PATH");
+            return Ok(Self::Postgres(url.to_owned()));
         }
         match url.strip_prefix("sqlite:") {
-            Some("") | None => Err("expected sqlite:PATH"),
+            Some("") | None => Err("expected sqlite:PATH or postgres://USER@HOST/DATABASE"),
             Some(path) => Ok(Self::Sqlite(path.strip_prefix("//").unwrap_or(path).into())),
         }
     }
+}
+
+/// Leaves room for `_shop`; what else a schema must be, the store says.
+fn schema(name: &str) -> Result<String, &'static str> {
+    if name.len() <= 58 { Ok(name.to_owned()) } else { Err("expected at most 58 letters") }
 }
 
 /// The base address of an upstream: `http://HOST[:PORT]`, without a path.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use steadfast::cache_fill::{Cache, ConfigError, FillCtx, FillError, Hit, Loaded, Loader};
 use steadfast::runtime::Builder;
+use steadfast::store::StoreError;
 
-use crate::database::{Database, DatabaseError, Product};
+use crate::database::{Database, Product};
 
 /// LIMIT: a reader that has waited this long for the database is better off with an error.
 const WAIT_MAX: Duration = Duration::from_secs(2);
@@ -53,6 +54,12 @@ impl Products {
         self.cache.get(&id).wait(WAIT_MAX).await
     }
 
+    /// Reads a product anew next time. Other servers on the same database find out when their
+    /// entries expire.
+    pub(crate) fn forget(&self, id: u32) {
+        self.cache.invalidate(&id);
+    }
+
     /// How often the database was really asked.
     pub(crate) fn loads(&self) -> u64 {
         self.loads.load(Ordering::Relaxed)
@@ -66,9 +73,9 @@ struct Rows {
 }
 
 impl Loader<u32, Product> for Rows {
-    type Error = DatabaseError;
+    type Error = StoreError;
 
-    async fn load(&self, id: u32, _: FillCtx<Product>) -> Result<Loaded<Product>, DatabaseError> {
+    async fn load(&self, id: u32, _: FillCtx<Product>) -> Result<Loaded<Product>, StoreError> {
         self.loads.fetch_add(1, Ordering::Relaxed);
         let row = self.database.product(id).await?;
         Ok(row.map_or_else(Loaded::absent, Loaded::value))

@@ -30,12 +30,12 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) async fn run(options: Options, settings: Settings) -> Result<Drained, Box<dyn Error>> {
     let place = Place::find(options.database.as_ref())
         .map_err(|error| format!("cannot make a temporary folder for the database: {error}"))?;
-    let database = Database::open(&place).await?;
+    let database = Database::open(&place, &options.schema).await?;
     let (upstream, _simulator) = upstream(options.upstream.clone())?;
 
     let mut builder = Steadfast::builder().config(settings);
     let ttl = options.product_ttl();
-    let services = Services::declare(&mut builder, database, &upstream, ttl)?;
+    let services = Services::declare(&mut builder, database.clone(), &upstream, ttl).await?;
     let steadfast = builder.start()?;
 
     let app = bound(options.listen, steadfast.listen(options.listen))?;
@@ -43,7 +43,9 @@ pub(crate) async fn run(options: Options, settings: Settings) -> Result<Drained,
     let ready = Ready { app: app.local_addr()?, admin: admin.local_addr()?, upstream };
     serve_admin(admin, &steadfast)?;
     actix_web::rt::spawn(announce(ready, steadfast.clone()));
-    Ok(serve_app(app, &steadfast, services).await?)
+    let drained = serve_app(app, &steadfast, services).await?;
+    database.close().await;
+    Ok(drained)
 }
 
 /// The settings of the runtime: this server's own defaults, the file, the environment.

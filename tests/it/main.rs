@@ -14,8 +14,10 @@ mod runtime; // assembly, and the way out under load
 mod server_drain; // SIGTERM under load
 mod server_edge; // what clients do wrong
 mod server_faults; // panics, poison, deadlines
+mod server_jobs; // who dies, shares, drowns
 mod server_logs; // whoever reads the log may be slow or gone
 mod server_options; // the command line
+mod server_orders; // a row, a counter and a job
 mod server_products; // cached reads
 mod server_rates; // a third party behind a breaker
 mod server_simulator; // each fault of the third party

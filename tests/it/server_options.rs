@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 
+use crate::support::database::{TestDatabase, postgres_address};
 use crate::support::server::{Server, run_to_end};
 
 #[track_caller]
@@ -15,8 +16,6 @@ fn check_refused(arguments: &[&str], reason: &str) {
 
 #[test]
 fn options_that_cannot_be_honoured_are_refused_with_the_reason() {
-    check_refused(&["--database", "postgres://localhost/shop"], "comes with the durable store");
-    check_refused(&["--database", "postgresql://localhost/shop"], "comes with the durable store");
     check_refused(&["--database", "shop.db"], "expected sqlite:PATH");
     check_refused(&["--database", "sqlite:"], "expected sqlite:PATH");
     check_refused(&["--listen", "localhost"], "--listen");
@@ -37,6 +36,64 @@ fn what_cannot_be_opened_ends_the_server_with_the_reason() {
     let address = taken.local_addr().unwrap().to_string();
     check_refused(&["--admin", "127.0.0.1:0", "--listen", &address], &address);
     check_refused(&["--listen", "127.0.0.1:0", "--admin", &address], &address);
+}
+
+/// The last line tells why, whole; nothing secret is in any.
+#[track_caller]
+fn check_unusable(database: &[String], reason: &str) {
+    let local = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"].map(str::to_owned);
+    let arguments = [&local[..], database].concat();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let output = run_to_end(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().last().unwrap_or_default();
+    assert!(!output.status.success(), "{database:?} was accepted");
+    assert!(last.starts_with("the server cannot run: "), "{database:?}: {said}");
+    assert!(last.contains(reason), "{database:?}: {said}");
+    assert!(!said.contains("secret"), "{database:?}: {said}");
+    assert!(output.stdout.is_empty(), "standard output is for the ready line");
+}
+
+fn at(url: impl Into<String>) -> [String; 2] {
+    ["--database".to_owned(), url.into()]
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_used_ends_the_server_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("notes.txt");
+    std::fs::write(&other, "this is not a database, but a text of some length".repeat(20)).unwrap();
+    check_unusable(&at(format!("sqlite:{}", other.display())), "damaged or is not one");
+    check_unusable(&at(format!("sqlite:{}", folder.path().display())), "not a folder");
+    check_unusable(&at("postgres://user:secret@127.0.0.1:1/shop"), "cannot be reached");
+    check_unusable(&at("postgres://user:secret@127.0.0.1:none/shop"), "`database address`");
+    check_unusable(&at("postgres://user:secret@127.0.0.1/shop?no_such=1"), "`database address`");
+}
+
+#[tokio::test]
+async fn a_database_on_postgresql_that_cannot_be_used_ends_the_server_with_the_reason() {
+    let Some(database) = TestDatabase::postgres().await else { return };
+    let address = postgres_address();
+    let separator = if address.contains('?') { '&' } else { '?' };
+    let with = |option: &str| format!("{address}{separator}{option}");
+    let read_only = with("options=-c%20default_transaction_read_only%3Don");
+    let [_, _, flag, schema] = &*database.arguments() else { panic!("a schema is named") };
+    let named = [flag.clone(), schema.clone()];
+    check_unusable(&[&at(read_only)[..], &named].concat(), "read-only");
+    let bad_schema = [flag.clone(), "No-Schema".to_owned()];
+    check_unusable(&[&at(address)[..], &bad_schema].concat(), "`schema`");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_left_alone() {
+    for database in TestDatabase::each().await {
+        drop(database.server());
+        let newer = "insert into {library}schema_version \
+                     select component, 1 + version, name, checksum, applied_at \
+                     from {library}schema_version order by version desc limit 1";
+        database.execute(newer).await;
+        check_unusable(&database.arguments(), "this process knows");
+    }
 }
 
 #[test]
@@ -60,12 +117,18 @@ fn help_lists_flags_variables_and_routes() {
         "STEADFAST_ADMIN",
         "--database",
         "STEADFAST_DATABASE",
+        "--schema",
+        "STEADFAST_SCHEMA",
         "--upstream",
         "STEADFAST_UPSTREAM",
         "--config",
         "STEADFAST_CONFIG",
         "/products/{id}",
         "/rates/{currency}",
+        "/orders",
+        "/orders/{id}",
+        "/reports",
+        "/jobs/{id}",
         "/livez",
         "/readyz",
         "/startupz",

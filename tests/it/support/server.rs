@@ -143,10 +143,18 @@ impl Server {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
-        // The shell's own `kill`: the standard library has no safe way to send a signal.
-        let order = format!("kill -TERM {}", self.child.id());
-        let sent = Command::new("sh").args(["-c", &order]).status().unwrap();
-        assert!(sent.success(), "could not send SIGTERM");
+        self.process().terminate();
+    }
+
+    /// Ends it as a crash does, at once.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Its process, for whoever kills it while somebody else asks it.
+    pub(crate) fn process(&self) -> Process {
+        Process(self.child.id())
     }
 
     /// Waits for the server to end by itself. Blocks; call it where nothing else must run.
@@ -159,6 +167,29 @@ impl Server {
             assert!(begun.elapsed() < EXIT_WITHIN, "still running after {EXIT_WITHIN:?}");
             pause();
         }
+    }
+}
+
+/// A process that is not waited for until its [`Server`] is dropped, so that its number is its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    /// Ends it as a crash does.
+    pub(crate) fn kill(self) {
+        self.signal("KILL");
+    }
+
+    /// Tells it to leave.
+    pub(crate) fn terminate(self) {
+        self.signal("TERM");
+    }
+
+    fn signal(self, name: &str) {
+        // The shell's own `kill`: the standard library has no safe way to send a signal.
+        let order = format!("kill -{name} {}", self.0);
+        let sent = Command::new("sh").args(["-c", &order]).status().unwrap();
+        assert!(sent.success(), "could not send SIG{name}");
     }
 }
 

@@ -1,0 +1,322 @@
+//! Orders: a row, a counter and a job that become true together.
+
+use std::fmt;
+use std::panic;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use steadfast::jobs::guard::Overload;
+use steadfast::jobs::{Class, Job, JobCx, JobPolicy, JobResult, Jobs, JobsError};
+use steadfast::kernel::{Code, Fault, RequestContext};
+use steadfast::store::StoreError;
+
+use crate::database::Database;
+use crate::products::Products;
+
+/// An order, as a client sees it.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Order {
+    pub(crate) id: i64,
+    pub(crate) product_id: i64,
+    pub(crate) quantity: i64,
+    pub(crate) email: String,
+    pub(crate) status: Status,
+}
+
+/// How far an order is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    Pending,
+    Paid,
+    Shipped,
+    Cancelled,
+}
+
+/// What a client orders.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct NewOrder {
+    pub(crate) product_id: u32,
+    pub(crate) quantity: Quantity,
+    pub(crate) email: Email,
+}
+
+/// What a client wants changed of an order.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(crate) struct OrderChange {
+    pub(crate) status: Status,
+}
+
+/// How many of a product: 1 to 1,000.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "u64")]
+pub(crate) struct Quantity(u32);
+
+/// An address that may well be one; only a mail to it would tell.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Email(String);
+
+/// Why an order was not placed, found or changed. Variants are different reactions.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OrderError {
+    /// Order something else.
+    #[error("there is no such product")]
+    UnknownProduct,
+    /// Ask for another.
+    #[error("there is no such order")]
+    Unknown,
+    /// Leave it as it is.
+    #[error("an order cannot go from {from} to {to}", from = .from.as_str(), to = .to.as_str())]
+    IllegalTransition { from: Status, to: Status },
+    /// As the store says.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// As the job queue says.
+    #[error(transparent)]
+    Jobs(#[from] JobsError),
+}
+
+/// Places orders and looks after them. Clones share everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Orders {
+    database: Database,
+    jobs: Jobs,
+    products: Products,
+}
+
+impl Orders {
+    pub(crate) const fn new(database: Database, jobs: Jobs, products: Products) -> Self {
+        Self { database, jobs, products }
+    }
+
+    /// Places an order; then the next read of its product counts it.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderError::UnknownProduct`]; or the store or the job queue failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it goes on to its end: what is committed is also seen.
+    pub(crate) async fn place(&self, new: NewOrder) -> Result<Order, OrderError> {
+        let own = self.clone();
+        let placing = async move {
+            let product = new.product_id;
+            let placed = own.database.place_order(new, own.jobs).await;
+            // Also after an error: the commit may have been made.
+            own.products.forget(product);
+            placed
+        };
+        to_its_end(placing).await
+    }
+
+    /// Reads an order.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderError::Unknown`]; or the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn find(&self, id: i64) -> Result<Order, OrderError> {
+        self.database.order(id).await?.ok_or(OrderError::Unknown)
+    }
+
+    /// Changes an order; the order as it is then.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderError::Unknown`], [`OrderError::IllegalTransition`]; or the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may be carried out all the same.
+    pub(crate) async fn change(&self, id: i64, change: OrderChange) -> Result<Order, OrderError> {
+        self.database.move_order(id, change.status).await
+    }
+}
+
+/// Does work that its caller may leave, under the caller's request.
+async fn to_its_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
+    let request = RequestContext::current();
+    let work = async move {
+        match request {
+            Some(request) => request.scope(work).await,
+            None => work.await,
+        }
+    };
+    match actix_web::rt::spawn(work).await {
+        Ok(done) => done,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => panic::resume_unwind(panic),
+            // Its thread ends, and so does whoever waits here.
+            Err(_cancelled) => std::future::pending().await,
+        },
+    }
+}
+
+impl Order {
+    /// The same order with another status; the same status again changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`OrderError::IllegalTransition`].
+    pub(crate) fn moved(self, to: Status) -> Result<Self, OrderError> {
+        let from = self.status;
+        if from == to || from.leads_to(to) {
+            return Ok(Self { status: to, ..self });
+        }
+        Err(OrderError::IllegalTransition { from, to })
+    }
+}
+
+/// Without the address, which is nobody's business.
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Order")
+            .field("id", &self.id)
+            .field("product_id", &self.product_id)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Status {
+    const ALL: [Self; 4] = [Self::Pending, Self::Paid, Self::Shipped, Self::Cancelled];
+
+    /// As the database and clients call it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Paid => "paid",
+            Self::Shipped => "shipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    const fn leads_to(self, to: Self) -> bool {
+        match self {
+            Self::Pending => matches!(to, Self::Paid | Self::Cancelled),
+            Self::Paid => matches!(to, Self::Shipped | Self::Cancelled),
+            Self::Shipped | Self::Cancelled => false,
+        }
+    }
+}
+
+/// The database has a status that this server does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("an order has a status that is unknown here")]
+pub(crate) struct UnknownStatus;
+
+impl FromStr for Status {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStatus)
+    }
+}
+
+impl Quantity {
+    pub(crate) const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for Quantity {
+    type Error = &'static str;
+
+    fn try_from(count: u64) -> Result<Self, Self::Error> {
+        match u32::try_from(count) {
+            Ok(count @ 1..=1000) => Ok(Self(count)),
+            Ok(_) | Err(_) => Err("a quantity is from 1 to 1000"),
+        }
+    }
+}
+
+impl Email {
+    /// LIMIT: the longest address that mail can be sent to (RFC 5321, section 4.5.3.1).
+    const BYTES_MAX: usize = 254;
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Email {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let odd = |letter: char| letter.is_control() || letter.is_whitespace();
+        let parts = text.split_once('@');
+        let whole = parts.is_some_and(|(name, host)| {
+            !name.is_empty() && !host.is_empty() && !host.contains('@')
+        });
+        if whole && text.len() <= Self::BYTES_MAX && !text.contains(odd) {
+            return Ok(Self(text));
+        }
+        Err("an e-mail address is name@host, with at most 254 bytes")
+    }
+}
+
+impl fmt::Debug for Email {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Email")
+    }
+}
+
+/// The job that confirms an order to whoever placed it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Confirm {
+    pub(crate) order: i64,
+}
+
+impl Job for Confirm {
+    const KIND: &'static str = "order_confirmation";
+    const QUEUE: &'static str = "orders";
+    const CLASS: Class = Class::Critical;
+
+    /// An order without its confirmation is none: it is taken whole or refused.
+    fn policy() -> JobPolicy {
+        JobPolicy::default().on_overload(Overload::Reject)
+    }
+}
+
+/// Confirms an order. The mail itself comes with the outbox; until then the log tells.
+pub(crate) async fn confirm(job: Confirm, cx: JobCx) -> JobResult {
+    tracing::info!(order = job.order, job = cx.id().0, "order.confirmation_due");
+    Ok(())
+}
+
+impl From<rusqlite::Error> for OrderError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<tokio_postgres::Error> for OrderError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Fault for OrderError {
+    fn code(&self) -> Code {
+        match self {
+            Self::UnknownProduct => Code::new("product.unknown"),
+            Self::Unknown => Code::new("order.unknown"),
+            Self::IllegalTransition { .. } => Code::new("order.illegal_transition"),
+            Self::Store(error) => error.code(),
+            Self::Jobs(error) => error.code(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::UnknownProduct | Self::Unknown | Self::IllegalTransition { .. } => None,
+            Self::Store(error) => error.retry_after(),
+            Self::Jobs(error) => error.retry_after(),
+        }
+    }
+}
