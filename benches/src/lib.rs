@@ -7,5 +7,7 @@
 )]
 
 pub mod edge;
+pub mod guard;
+pub mod jobs;
 pub mod kernel;
 pub mod measure;

@@ -3,6 +3,8 @@
 //! ```text
 //! cargo run --profile bench -p steadfast-bench -- kernel          # messages
 //! cargo run --profile bench -p steadfast-bench -- edge            # the edge beside bare actix-web
+//! cargo run --profile bench -p steadfast-bench -- jobs            # the job queue beside others
+//! cargo run --profile bench -p steadfast-bench -- guard           # a backlog, guard off and on
 //! cargo run --profile bench -p steadfast-bench --bin memory       # bytes and allocations
 //! ```
 //!
@@ -23,7 +25,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use steadfast_bench::{edge, kernel};
+use steadfast_bench::{edge, guard, jobs, kernel};
 
 /// Measures steadfast beside its peers, in one run.
 #[derive(Debug, Parser)]
@@ -39,6 +41,13 @@ enum Command {
     Kernel(kernel::Settings),
     /// The whole edge beside bare actix-web, under load over loopback.
     Edge(edge::Settings),
+    /// The job queue on SQLite and PostgreSQL beside those of others.
+    Jobs(jobs::Settings),
+    /// A slow dependency and a large backlog, guard off and on.
+    Guard(guard::Settings),
+    /// Holds a job until it is killed; started by `jobs`.
+    #[command(hide = true)]
+    JobHolder(jobs::HolderSettings),
 }
 
 fn main() -> std::io::Result<ExitCode> {
@@ -47,6 +56,9 @@ fn main() -> std::io::Result<ExitCode> {
     let passes = match &arguments.command {
         Command::Kernel(settings) => system.block_on(kernel::run(settings)),
         Command::Edge(settings) => system.block_on(edge::run(settings))?,
+        Command::Jobs(settings) => system.block_on(jobs::run(settings))?,
+        Command::Guard(settings) => system.block_on(guard::run(settings))?,
+        Command::JobHolder(settings) => system.block_on(jobs::hold(settings))?,
     };
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
