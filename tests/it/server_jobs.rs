@@ -41,16 +41,12 @@ async fn pile_up(database: &TestDatabase, count: u32) {
 
 /// Waits until no job is left to do; the last counts.
 async fn all_over(server: &Server) -> Value {
-    all_over_within(server, DONE_WITHIN).await
-}
-
-async fn all_over_within(server: &Server, within: Duration) -> Value {
     let over = async || {
         let jobs = server.stats().await["jobs"].clone();
         let left = ["ready", "running", "parked"].iter().any(|state| jobs[state] != 0);
         (!left, jobs)
     };
-    eventually(within, over, "all jobs are over").await
+    eventually(DONE_WITHIN, over, "all jobs are over").await
 }
 
 #[tokio::test]
@@ -179,7 +175,9 @@ async fn the_jobs_of_a_server_that_is_killed_are_done_by_the_other() {
         other.logged(&["report.written"]).await;
         other.kill();
         // Less than the time after which a process that is silent counts as dead.
-        let counts = all_over_within(&one, Duration::from_secs(15)).await;
+        let rescued = async || (one.log().contains("jobs.rescued"), json!(null));
+        eventually(Duration::from_secs(15), rescued, "its jobs are rescued").await;
+        let counts = all_over(&one).await;
         assert_eq!((&counts["done"], &counts["dead"]), (&json!(1_000), &json!(0)));
         let twice = "select count(*) from {library}done where run > 1";
         assert!(database.numbers(twice).await[0] > 0, "it died in the midst of some");

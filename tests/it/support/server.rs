@@ -14,7 +14,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const EXIT_WITHIN: Duration = Duration::from_secs(30);
 const LOGGED_WITHIN: Duration = Duration::from_secs(5);
 /// LIMIT: how much of a server's log is kept for the report of a failed test.
-const LOG_MAX: usize = 64 * 1024;
+const LOG_MAX: usize = 256 * 1024;
 
 /// What becomes of a server's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
