@@ -84,6 +84,8 @@ struct State {
     demand: Demand,
     /// Nothing is asked of the store before this.
     not_before: Option<Instant>,
+    /// The store failed: what it was asked is asked again as soon as it may be.
+    ask_again: bool,
     pause: Duration,
     look_at: Instant,
     /// A job is known to be due then.
@@ -134,6 +136,7 @@ impl Pool {
                 stepping: false,
                 demand: Demand::new(),
                 not_before: None,
+                ask_again: false,
                 pause: *PAUSE.start(),
                 look_at: now,
                 due_at: None,
@@ -220,6 +223,7 @@ impl Pool {
         if state.stepping || state.not_before.is_some_and(|at| now < at) {
             return None;
         }
+        state.ask_again = false;
         let idle = self.active() == 0 && state.waiting.is_empty() && state.suspects.is_empty();
         let flush = state.must_flush(idle || claims == Claims::Nothing, now);
         let wants = match claims {
@@ -288,6 +292,7 @@ impl Pool {
         state.ends.splice(0..0, ask.settles);
         state.oldest_end = (!state.ends.is_empty()).then_some(now);
         state.not_before = Some(now + state.pause);
+        state.ask_again = true;
         state.pause = (state.pause * 2).min(*PAUSE.end());
         let first = !std::mem::replace(&mut state.failing, true);
         drop(state);
@@ -305,6 +310,9 @@ impl Pool {
         }
         if let Some(end) = state.oldest_end {
             at = at.min(end + ENDS_WAIT);
+        }
+        if state.ask_again {
+            at = now;
         }
         if claims != Claims::Nothing {
             at = at.min(state.look_at);
@@ -460,6 +468,17 @@ mod tests {
         assert!(pool.answered(&ask, Step::default(), now).is_empty());
         end(&pool, 1, now);
         assert_eq!(pool.look_at(Claims::Room, now), now + ENDS_WAIT);
+    }
+
+    #[test]
+    fn a_question_that_failed_is_asked_again_after_the_pause_and_not_sooner() {
+        let (pool, now) = pool();
+        let ask = pool.ask(NodeId::fresh(), Claims::Room, now).unwrap();
+        pool.unanswered(ask, true, now);
+        let at = now + *PAUSE.start();
+        assert_eq!(pool.look_at(Claims::Room, now), at);
+        assert!(pool.ask(NodeId::fresh(), Claims::Room, now).is_none());
+        assert!(pool.ask(NodeId::fresh(), Claims::Room, at).is_some());
     }
 
     #[test]
