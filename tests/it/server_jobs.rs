@@ -173,6 +173,7 @@ async fn the_jobs_of_a_server_that_is_killed_are_done_by_the_other() {
         let (one, mut other) = (telling(&database), telling(&database));
         pile_up(&database, 1_000).await;
         other.logged(&["report.written"]).await;
+        freeze_at_work(&other, &database).await;
         other.kill();
         // Less than the time after which a process that is silent counts as dead.
         let rescued = async || (one.log().contains("jobs.rescued"), json!(null));
@@ -182,6 +183,20 @@ async fn the_jobs_of_a_server_that_is_killed_are_done_by_the_other() {
         let twice = "select count(*) from {library}done where run > 1";
         assert!(database.numbers(twice).await[0] > 0, "it died in the midst of some");
     }
+}
+
+/// Stops one of two servers at a moment at which it holds jobs.
+async fn freeze_at_work(server: &Server, database: &TestDatabase) {
+    let at_work = "select count(distinct node) from {library}job where state = 1";
+    let both = async || {
+        server.process().freeze();
+        let both = database.numbers(at_work).await[0] == 2;
+        if !both {
+            server.process().go_on();
+        }
+        (both, json!(null))
+    };
+    eventually(Duration::from_secs(10), both, "both are at work").await;
 }
 
 /// What clients of a server that dies or leaves were told is stored.

@@ -185,6 +185,16 @@ impl Process {
         self.signal("TERM");
     }
 
+    /// Stops it where it is, until [`Process::go_on`].
+    pub(crate) fn freeze(self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(self) {
+        self.signal("CONT");
+    }
+
     fn signal(self, name: &str) {
         // The shell's own `kill`: the standard library has no safe way to send a signal.
         let order = format!("kill -{name} {}", self.0);
