@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::config::{Durability, SqliteOptions};
@@ -40,6 +41,9 @@ pub(super) fn connect(options: &SqliteOptions, role: Role) -> Result<Connection,
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // A plan does not depend on what is bound. Otherwise SQLite compiles every statement with a
+    // `limit ?` anew each time it is bound, which took longer than a claim itself.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Checkpoints are made by a thread of their own, so that no commit pays for one.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "query_only", role == Role::Reader)?;
