@@ -17,17 +17,17 @@ pub(crate) type ByClass = [u16; 4];
 
 /// How free workers are shared among the classes, and which classes may have work.
 ///
-/// One claim at a time: [`split`](Self::split), claim, [`learned`](Self::learned), and another
-/// one at once if that says so: classes that turn out to be empty are asked first, and the
+/// [`split`](Self::split), claim, [`learned`](Self::learned), and another claim at once if that
+/// says so: classes that turn out to be empty are asked first, and the
 /// workers they left are for the others. A claim that failed is simply not learned from.
 #[derive(Debug)]
 pub(crate) struct Demand {
     classes: [Share; 4],
     /// The time of the class that is furthest behind; where one that had no work joins in.
     time: u64,
-    /// Something was enqueued since the last split, so a class that gave less than it was
-    /// asked for may not be empty any more.
-    woken: bool,
+    /// How often something was enqueued. If that was after a split, a class that gave less than it
+    /// was asked for may not be empty any more.
+    wakes: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,13 +48,12 @@ impl Demand {
     /// Shares before anything is known: all classes may have work.
     pub(crate) fn new() -> Self {
         let classes = STRIDES.map(|stride| Share { time: 0, stride, empty_since: None });
-        Self { classes, time: 0, woken: false }
+        Self { classes, time: 0, wakes: 0 }
     }
 
     /// Shares `free` workers out. All of them, unless no class may have work: then none.
     #[must_use]
     pub(crate) fn split(&mut self, free: u16, now: Instant) -> ByClass {
-        self.woken = false;
         let mut turns = self.classes.map(|class| Turn {
             ends: class.may_have_work(now).then(|| class.time.max(self.time) + class.stride),
             stride: class.stride,
@@ -71,14 +70,27 @@ impl Demand {
         turns.map(|turn| turn.share)
     }
 
-    /// Takes in what a claim brought. Whether another one at once may bring more: workers were
+    /// What [`learned`](Self::learned) wants to know of the moment of the split.
+    #[must_use]
+    pub(crate) const fn wakes(&self) -> u64 {
+        self.wakes
+    }
+
+    /// Takes in what a claim brought, whose workers were split when there had been `wakes`. Whether
+    /// another one at once may bring more: workers were
     /// left over, and some class may have more than it was asked for.
     #[must_use]
-    pub(crate) fn learned(&mut self, asked: ByClass, got: ByClass, now: Instant) -> bool {
+    pub(crate) fn learned(
+        &mut self,
+        asked: ByClass,
+        got: ByClass,
+        wakes: u64,
+        now: Instant,
+    ) -> bool {
         for ((class, asked), got) in self.classes.iter_mut().zip(asked).zip(got) {
             class.time = class.time.max(self.time) + u64::from(got) * class.stride;
             if got < asked {
-                class.empty_since = (!self.woken).then_some(now);
+                class.empty_since = (self.wakes == wakes).then_some(now);
             } else if got > 0 {
                 class.empty_since = None;
             }
@@ -90,7 +102,7 @@ impl Demand {
 
     /// Something was enqueued, in whatever class: all are asked again.
     pub(crate) fn woken(&mut self) {
-        self.woken = true;
+        self.wakes += 1;
         for class in &mut self.classes {
             class.empty_since = None;
         }
@@ -148,7 +160,7 @@ mod tests {
                 self.waiting[class] -= got[class];
                 self.done[class] += u32::from(got[class]);
             }
-            let more = self.demand.learned(asked, got, self.now);
+            let more = self.demand.learned(asked, got, self.demand.wakes(), self.now);
             (got, more)
         }
 
@@ -211,8 +223,12 @@ mod tests {
     fn a_wake_while_a_claim_is_under_way_is_not_lost() {
         let (mut demand, now) = (Demand::new(), Instant::now());
         let asked = demand.split(15, now);
+        let wakes = demand.wakes();
         demand.woken();
-        assert!(demand.learned(asked, [0; 4], now), "what was enqueued may have been missed");
+        assert!(
+            demand.learned(asked, [0; 4], wakes, now),
+            "what was enqueued may have been missed"
+        );
         assert_eq!(demand.split(15, now), [8, 4, 2, 1]);
     }
 

@@ -329,7 +329,12 @@ pub(super) fn admit(
         admitted_since: pool.tally.since_look.load(Ordering::Relaxed),
         chance: shared.chance.draw(),
     };
-    match guard.admit(&candidate) {
+    let admission = guard.admit(&candidate);
+    let ramped = matches!(new.class, Class::Normal | Class::Sheddable);
+    if ramped && admission != Admission::Accept {
+        pool.tally.held_back.fetch_add(1, Ordering::Relaxed);
+    }
+    match admission {
         Admission::Accept => Ok(true),
         Admission::Defer { by } => {
             let now = shared.clock.now();

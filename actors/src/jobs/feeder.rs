@@ -48,9 +48,12 @@ async fn feed(shared: Arc<Shared>, pool: Arc<Pool>) {
         let claims = !shared.is_draining() && !shared.is_fenced();
         let claims = if claims { Claims::Room } else { Claims::Nothing };
         if let Some(ask) = pool.ask(shared.node, claims, Instant::now()) {
-            let question = question(Arc::clone(&shared), Arc::clone(&pool), ask);
             // A task of its own, so that its answer arrives whatever becomes of this actor.
-            drop(shared.runtime().spawn(question));
+            drop(shared.runtime().spawn(ask_and_begin(
+                Arc::clone(&shared),
+                Arc::clone(&pool),
+                ask,
+            )));
         }
         tokio::select! {
             () = pool.bell.notified() => {}
@@ -58,6 +61,12 @@ async fn feed(shared: Arc<Shared>, pool: Arc<Pool>) {
             () = sleep_until(pool.look_at(claims, Instant::now())) => {}
         }
     }
+}
+
+/// Begins what the answer brings here and now: the actor's thread would have to wake up first.
+async fn ask_and_begin(shared: Arc<Shared>, pool: Arc<Pool>, ask: Ask) {
+    question(Arc::clone(&shared), Arc::clone(&pool), ask).await;
+    begin(&shared, &pool);
 }
 
 /// Gives jobs that were claimed to workers that are free.

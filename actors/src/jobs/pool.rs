@@ -24,6 +24,9 @@ use super::{NodeId, RunKey, watchman};
 const ENDS_MAX: usize = 512;
 /// Ends that are worth a step of their own.
 const ENDS_ENOUGH: usize = 256;
+/// LIMIT: steps under way at once. The second one only goes when there are enough ends for it: it
+/// keeps the database busy while the first waits for the disk.
+const STEPS_MAX: usize = 2;
 /// How long an end may wait for others to share its transaction.
 const ENDS_WAIT: Duration = Duration::from_millis(5);
 /// How often the tables are looked at when nobody rings.
@@ -59,6 +62,8 @@ pub(super) struct Pool {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) enqueued: AtomicU64,
+    /// Normal and sheddable jobs that the guard put off or turned away.
+    pub(super) held_back: AtomicU64,
     pub(super) finished: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) stale: AtomicU64,
@@ -80,7 +85,10 @@ struct State {
     /// the answer to a step was lost.
     completed: HashSet<RunKey>,
     oldest_end: Option<Instant>,
-    stepping: bool,
+    /// Steps under way.
+    steps: usize,
+    /// What those may bring.
+    asked: u32,
     demand: Demand,
     /// Nothing is asked of the store before this.
     not_before: Option<Instant>,
@@ -111,6 +119,8 @@ pub(super) enum Claims {
 pub(super) struct Ask {
     pub(super) settles: Vec<Settle>,
     pub(super) claim: Option<Claim>,
+    /// How often somebody had rung.
+    wakes: u64,
 }
 
 impl Pool {
@@ -133,7 +143,8 @@ impl Pool {
                 held: HashSet::new(),
                 completed: HashSet::new(),
                 oldest_end: None,
-                stepping: false,
+                steps: 0,
+                asked: 0,
                 demand: Demand::new(),
                 not_before: None,
                 ask_again: false,
@@ -216,11 +227,11 @@ impl Pool {
         self.state.lock().not_before = None;
     }
 
-    /// What to ask of the store now, if anything. One question is under way at a time; whoever asks
-    /// must say that it was [`answered`](Self::answered) or [`unanswered`](Self::unanswered).
+    /// What to ask of the store now, if anything. Whoever asks must say that it was
+    /// [`answered`](Self::answered) or [`unanswered`](Self::unanswered).
     pub(super) fn ask(&self, node: NodeId, claims: Claims, now: Instant) -> Option<Ask> {
         let mut state = self.state.lock();
-        if state.stepping || state.not_before.is_some_and(|at| now < at) {
+        if !state.may_step() || state.not_before.is_some_and(|at| now < at) {
             return None;
         }
         state.ask_again = false;
@@ -234,7 +245,8 @@ impl Pool {
         if !flush && wants == [0; 4] {
             return None;
         }
-        state.stepping = true;
+        state.steps += 1;
+        state.asked += sum(wants);
         let count = state.ends.len().min(ENDS_MAX);
         let settles: Vec<_> = state.ends.drain(..count).collect();
         state.oldest_end = (!state.ends.is_empty()).then_some(now);
@@ -244,20 +256,20 @@ impl Pool {
             wants,
             running_limit: self.running_limit,
         });
-        Some(Ask { settles, claim })
+        Some(Ask { settles, claim, wakes: state.demand.wakes() })
     }
 
     /// What the store answered to what it was asked: takes in what was claimed, and gives back
     /// the runs whose end came too late.
     pub(super) fn answered(&self, ask: &Ask, step: Step, now: Instant) -> Vec<RunKey> {
         let mut state = self.state.lock();
-        state.stepping = false;
+        state.stepped(ask);
         state.not_before = None;
         state.pause = *PAUSE.start();
         state.failing = false;
         if let Some(claim) = &ask.claim {
             let _asked_again_anyway =
-                state.demand.learned(claim.wants, by_class(&step.claimed), now);
+                state.demand.learned(claim.wants, by_class(&step.claimed), ask.wakes, now);
         }
         for claimed in step.claimed {
             state.held.insert(claimed.key);
@@ -285,7 +297,7 @@ impl Pool {
     /// `wrote_nothing`: it is certain that the tables know of none of these ends.
     pub(super) fn unanswered(&self, ask: Ask, wrote_nothing: bool, now: Instant) -> bool {
         let mut state = self.state.lock();
-        state.stepping = false;
+        state.stepped(&ask);
         if !wrote_nothing {
             state.completed.extend(ask.settles.iter().map(|settle| settle.key));
         }
@@ -304,8 +316,8 @@ impl Pool {
     pub(super) fn look_at(&self, claims: Claims, now: Instant) -> Instant {
         let state = self.state.lock();
         let mut at = now + LOOK_EVERY;
-        if state.stepping {
-            // Until the answer rings there is nothing to ask.
+        if !state.may_step() {
+            // Until an answer or one more end rings there is nothing to ask.
             return at;
         }
         if let Some(end) = state.oldest_end {
@@ -332,7 +344,7 @@ impl Pool {
     /// Whether nothing is held any more: nothing claimed, running or to be settled.
     pub(super) fn is_empty(&self) -> bool {
         let state = self.state.lock();
-        !state.stepping && state.held.is_empty() && self.active() == 0
+        state.steps == 0 && state.held.is_empty() && self.active() == 0
     }
 
     /// Runs that are not over: claimed or running, or their end is not in the tables yet.
@@ -353,6 +365,20 @@ impl Pool {
 }
 
 impl State {
+    /// Whether one more step may be under way.
+    fn may_step(&self) -> bool {
+        match self.steps {
+            0 => true,
+            steps => steps < STEPS_MAX && self.ends.len() >= ENDS_ENOUGH,
+        }
+    }
+
+    fn stepped(&mut self, ask: &Ask) {
+        self.steps = self.steps.saturating_sub(1);
+        let asked = ask.claim.as_ref().map_or(0, |claim| sum(claim.wants));
+        self.asked = self.asked.saturating_sub(asked);
+    }
+
     fn must_flush(&self, idle: bool, now: Instant) -> bool {
         let waited = self.oldest_end.is_some_and(|end| end + ENDS_WAIT <= now);
         !self.ends.is_empty() && (idle || waited || self.ends.len() >= ENDS_ENOUGH)
@@ -372,7 +398,7 @@ impl State {
         let workers = u32::from(workers);
         let held = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
         let most = workers + self.ahead(workers);
-        let room = most.saturating_sub(active + held);
+        let room = most.saturating_sub(active + held + self.asked);
         // A claim for a single free place would be a transaction per job: wait for a quarter of
         // them, unless the workers have nothing left to do or the transaction is made anyway.
         let worth = flush || self.waiting.is_empty() || room * 4 >= most;
@@ -387,6 +413,10 @@ impl State {
         let runs = AHEAD.as_nanos() / self.mean_run.as_nanos().max(1_000);
         u32::try_from(runs).unwrap_or(u32::MAX).saturating_mul(workers).min(AHEAD_MAX)
     }
+}
+
+fn sum(counts: [u16; 4]) -> u32 {
+    counts.map(u32::from).iter().sum()
 }
 
 fn by_class(claimed: &[Claimed]) -> [u16; 4] {
@@ -459,6 +489,24 @@ mod tests {
         end(&pool, 1, began);
         let now = began + ENDS_WAIT * 2;
         assert_eq!(pool.look_at(Claims::Room, now), now + LOOK_EVERY);
+    }
+
+    #[test]
+    fn a_second_step_goes_with_enough_ends_and_a_third_never() {
+        let (pool, now) = pool();
+        let first = pool.ask(NodeId::fresh(), Claims::Room, now).unwrap();
+        let enough = i64::try_from(ENDS_ENOUGH).unwrap();
+        (1..enough).for_each(|id| end(&pool, id, now));
+        assert!(pool.ask(NodeId::fresh(), Claims::Room, now + ENDS_WAIT).is_none());
+        end(&pool, 0, now);
+        let second = pool.ask(NodeId::fresh(), Claims::Room, now).unwrap();
+        assert_eq!(second.settles.len(), ENDS_ENOUGH);
+        let asked = [&first, &second].map(|ask| ask.claim.as_ref().map_or(0, |one| sum(one.wants)));
+        assert!(asked.iter().sum::<u32>() <= u32::from(pool.workers) + AHEAD_MAX, "{asked:?}");
+        (0..2 * enough).for_each(|id| end(&pool, id, now));
+        assert!(pool.ask(NodeId::fresh(), Claims::Room, now).is_none());
+        assert!(pool.answered(&first, Step::default(), now).is_empty());
+        assert!(pool.ask(NodeId::fresh(), Claims::Room, now).is_some());
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub(super) struct Report {
 #[serde(default)]
 pub(super) struct Totals {
     pub(super) enqueued: u64,
+    pub(super) held_back: u64,
     pub(super) finished: u64,
     pub(super) failed: u64,
 }
@@ -50,6 +51,7 @@ impl Totals {
     pub(super) fn of(tally: &Tally) -> Self {
         Self {
             enqueued: tally.enqueued.load(Ordering::Relaxed),
+            held_back: tally.held_back.load(Ordering::Relaxed),
             finished: tally.finished.load(Ordering::Relaxed),
             failed: tally.failed.load(Ordering::Relaxed),
         }
@@ -58,6 +60,7 @@ impl Totals {
     pub(super) const fn and(self, other: Self) -> Self {
         Self {
             enqueued: self.enqueued.saturating_add(other.enqueued),
+            held_back: self.held_back.saturating_add(other.held_back),
             finished: self.finished.saturating_add(other.finished),
             failed: self.failed.saturating_add(other.failed),
         }

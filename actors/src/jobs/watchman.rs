@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use actix::{Actor, AsyncContext};
 use tokio::sync::broadcast;
@@ -21,6 +22,10 @@ use crate::store::{StoreError, Timestamp};
 pub(super) const CHANGES_KEPT: usize = 64;
 /// LIMIT: statements of one look that give work up.
 const SHED_ROUNDS: usize = 20;
+/// Of the time, looking takes at most one part in so many.
+const LOOK_SHARE: u32 = 20;
+/// LIMIT: but however long a look takes, the guard is not blind for longer.
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// Watches over one queue. What it has learnt is gone with it: a new incarnation learns again
 /// within seconds, and until then what was published last stands.
@@ -46,6 +51,7 @@ impl Actor for Watchman {
             limit: self.config.probe_limit(),
             state: State::new(self.config.clone()),
             began: Instant::now(),
+            rest: Duration::ZERO,
             failing: false,
         };
         ctx.spawn(actix::fut::wrap_future(watching.watch()));
@@ -58,6 +64,8 @@ struct Watching {
     limit: u32,
     state: State,
     began: Instant,
+    /// How long the database has a rest from the last look.
+    rest: Duration,
     failing: bool,
 }
 
@@ -66,7 +74,7 @@ impl Watching {
         loop {
             let looked = self.look().await;
             self.note(looked);
-            sleep(self.state.next_look()).await;
+            sleep(self.state.next_look().max(self.rest)).await;
         }
     }
 
@@ -85,7 +93,9 @@ impl Watching {
     async fn look(&mut self) -> Result<(), StoreError> {
         let queue = Arc::clone(&self.pool.queue);
         let now = self.shared.clock.now();
+        let asked = Instant::now();
         let depths = self.shared.store.depths(Arc::clone(&queue), self.limit, now).await?;
+        self.rest = (asked.elapsed() * (LOOK_SHARE - 1)).min(REST_MAX);
         let reading = self.reading(&depths, now);
         let changed = self.state.observe(reading);
         // ORDER: counted from the reading on, so that none is counted twice for long.
@@ -111,6 +121,7 @@ impl Watching {
             deferred: depths.deferred,
             parked: depths.parked,
             enqueued: all.enqueued,
+            held_back: all.held_back,
             finished: all.finished,
             failed: all.failed,
             dependency_open: shared.dependencies.any_open(dependencies),

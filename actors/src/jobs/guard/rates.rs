@@ -21,6 +21,7 @@ pub(super) struct Rates {
     gap: Duration,
     last: Option<Sample>,
     arriving: Average,
+    held_back: Average,
     draining: Average,
     failing: Average,
 }
@@ -29,6 +30,7 @@ pub(super) struct Rates {
 struct Sample {
     at: Duration,
     enqueued: u64,
+    held_back: u64,
     finished: u64,
     failed: u64,
     waiting: bool,
@@ -36,8 +38,8 @@ struct Sample {
 
 impl Rates {
     pub(super) fn new(memory: Duration, gap: Duration) -> Self {
-        let [arriving, draining, failing] = [Average::default(); 3];
-        Self { memory, gap, last: None, arriving, draining, failing }
+        let [arriving, held_back, draining, failing] = [Average::default(); 4];
+        Self { memory, gap, last: None, arriving, held_back, draining, failing }
     }
 
     /// Takes a reading in. A counter that fell was reset, and says nothing this time.
@@ -45,6 +47,7 @@ impl Rates {
         let now = Sample {
             at: reading.at,
             enqueued: reading.enqueued,
+            held_back: reading.held_back,
             finished: reading.finished,
             failed: reading.failed,
             waiting: reading.waiting() > 0 && !reading.paused,
@@ -62,6 +65,7 @@ impl Rates {
         let keep = (-seconds / self.memory.as_secs_f64()).exp();
         let rate = |after: u64, before: u64| Some(after.checked_sub(before)? as f64 / seconds);
         self.arriving.put(keep, rate(now.enqueued, last.enqueued));
+        self.held_back.put(keep, rate(now.held_back, last.held_back));
         self.failing.put(keep, rate(now.failed, last.failed));
         let busy = last.waiting && now.waiting && passed <= self.gap;
         self.put_service(keep, rate(now.finished, last.finished), busy);
@@ -77,6 +81,11 @@ impl Rates {
     /// Arrivals in a second.
     pub(super) fn arriving(&self) -> f64 {
         self.arriving.value().unwrap_or(0.0)
+    }
+
+    /// What would arrive in a second if no ramp held anything back.
+    pub(super) fn offered(&self) -> f64 {
+        self.arriving() + self.held_back.value().unwrap_or(0.0)
     }
 
     /// Failed runs in a second.

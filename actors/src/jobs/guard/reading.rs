@@ -23,6 +23,9 @@ pub struct Reading {
     pub parked: u64,
     /// Jobs accepted to run at once, ever: by this process or, better, by all.
     pub enqueued: u64,
+    /// Jobs of the classes that a ramp holds back, normal and sheddable, which were put off or
+    /// turned away, ever: by this process or, better, by all.
+    pub held_back: u64,
     /// Jobs that left the queue, done or dead, ever, in all processes.
     pub finished: u64,
     /// Runs that failed, ever, whether or not they are tried again.

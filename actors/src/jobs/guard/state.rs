@@ -21,6 +21,10 @@ const DEPTH_SHARE: f64 = 0.8;
 const AGE_WEIGHT: f64 = 0.8;
 /// How much more must come than can be done to count as growing.
 const GROWING: f64 = 1.05;
+/// Under this pressure, what is held back may be let in at once if the workers can do it all.
+const RELIEVED: f64 = 0.5;
+/// The share of the workers' pace up to which they can do all that is offered.
+const SPARE: f64 = 0.8;
 
 /// The shortest time worth waiting for.
 const WAIT_MIN: Duration = Duration::from_secs(1);
@@ -222,14 +226,26 @@ impl State {
         }
         let of = |class| now.drain.of(class).max(AGE_WEIGHT * now.age.of(class));
         let dear = of(Class::Critical).max(of(Class::Normal)).max(now.depth);
+        let cheap = dear.max(of(Class::Sheddable)).max(now.dependency);
+        if cheap < RELIEVED && self.could_take_all() {
+            self.normal.clear();
+            self.sheddable.clear();
+            return PerClass([0, 0, 0, COHORTS]);
+        }
         let normal = self.normal.step(dear, passed);
         let sheddable = if normal > 0 {
             self.sheddable.fill();
             COHORTS
         } else {
-            self.sheddable.step(dear.max(of(Class::Sheddable)).max(now.dependency), passed)
+            self.sheddable.step(cheap, passed)
         };
         PerClass([0, normal, sheddable, COHORTS])
+    }
+
+    /// Whether the workers could do all that is offered, also what is held back now. The ramps
+    /// alone would find out in minutes: they are as slow as the queue that they steer.
+    fn could_take_all(&self) -> bool {
+        self.rates.draining().is_some_and(|pace| self.rates.offered() < SPARE * pace)
     }
 
     fn look(

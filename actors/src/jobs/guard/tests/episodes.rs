@@ -1,6 +1,6 @@
 //! Whole overloads, simulated: what users and operators see of them.
 
-use super::simulation::{Script, Simulation};
+use super::simulation::{Script, Simulation, Tally};
 use super::*;
 
 fn started(script: Script) -> Simulation {
@@ -88,6 +88,47 @@ fn a_lasting_overload_settles_in_one_level() {
 
 fn lasting(second: u64, rates: [f64; 4]) -> [f64; 4] {
     if second < 2_400 { rates } else { [0.5; 4] }
+}
+
+/// For a minute twice as much comes as can be done, then half of it.
+fn minute(config: GuardConfig) -> Simulation {
+    let script = Script {
+        arrivals: |second| {
+            if second < 60 { [8.0, 60.0, 32.0, 60.0] } else { [4.0, 20.0, 10.0, 6.0] }
+        },
+        service: |_| 80.0,
+        ..Script::IDLE
+    };
+    let mut simulation = Simulation::new(config, script);
+    simulation.fill(Class::Normal, 4_000);
+    simulation.run_until(60);
+    simulation
+}
+
+#[test]
+fn nothing_is_held_back_for_long_when_the_overload_is_over() {
+    let short = GuardConfig::builder().window(SECOND).memory(2 * SECOND).sustain(SECOND / 2);
+    let short = short.calm(5 * SECOND).look_every(SECOND / 5);
+    let targets = [(Class::Critical, 1), (Class::Normal, 4), (Class::Sheddable, 15)];
+    let short = targets
+        .into_iter()
+        .fold(short, |builder, (class, seconds)| builder.age_target(class, seconds * SECOND));
+    for (config, within) in [(short.build().unwrap(), 30), (GuardConfig::default(), 120)] {
+        let mut simulation = minute(config);
+        assert!(simulation.snapshot.level >= Level::Overloaded, "{}", trace(&simulation));
+        while simulation.waiting() > 0 {
+            simulation.step();
+        }
+        let idle = simulation.now.as_secs();
+        simulation.run_until(idle + within);
+        assert_eq!(simulation.snapshot.level, Level::Normal, "{}", trace(&simulation));
+        let before = simulation.tally;
+        simulation.run_until(idle + within + 60);
+        let held = |tally: &Tally| tally.deferred + tally.skipped + tally.rejected;
+        for (now, before) in simulation.tally.iter().zip(&before) {
+            assert_eq!(held(now), held(before), "{}", trace(&simulation));
+        }
+    }
 }
 
 #[test]

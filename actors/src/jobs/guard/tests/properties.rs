@@ -23,18 +23,18 @@ fn readings() -> impl Strategy<Value = Vec<Reading>> {
         1 => (0..100_000_u64).prop_map(Duration::from_secs),
     ];
     let queue = ([count(), count(), count(), count()], [age(), age(), age(), age()]);
-    let rest = [count(), count(), count(), count(), count(), count()];
+    let rest = [count(), count(), count(), count(), count(), count(), count()];
     let phase = (pause, 1..120_u32, queue, rest, any::<(bool, bool, u32)>());
     proptest::collection::vec(phase, 1..8).prop_map(|phases| {
         let mut readings = Vec::new();
         let mut at = Duration::ZERO;
         for (pause, times, (ready, oldest), rest, (dependency_open, paused, nodes)) in phases {
-            let [running, deferred, parked, enqueued, finished, failed] = rest;
+            let [running, deferred, parked, enqueued, held_back, finished, failed] = rest;
             let paused = paused && dependency_open;
             for time in 0..u64::from(times) {
                 at = at.saturating_add(pause);
-                let [enqueued, finished, failed] =
-                    [enqueued, finished, failed].map(|pace| pace.wrapping_mul(time));
+                let [enqueued, held_back, finished, failed] =
+                    [enqueued, held_back, finished, failed].map(|pace| pace.wrapping_mul(time));
                 readings.push(Reading {
                     at,
                     ready,
@@ -43,6 +43,7 @@ fn readings() -> impl Strategy<Value = Vec<Reading>> {
                     deferred,
                     parked,
                     enqueued,
+                    held_back,
                     finished,
                     failed,
                     dependency_open,

@@ -49,6 +49,7 @@ pub(super) struct Simulation {
     next_look: Duration,
     serial: u64,
     enqueued: u64,
+    held_back: u64,
     finished: u64,
     admitted: u64,
     random: u64,
@@ -74,6 +75,7 @@ impl Simulation {
             next_look: Duration::ZERO,
             serial: 0,
             enqueued: 0,
+            held_back: 0,
             finished: 0,
             admitted: 0,
             random: 0x9E37_79B9_7F4A_7C15,
@@ -158,6 +160,9 @@ impl Simulation {
             chance: (self.next_random() >> 11) as f64 / (1_u64 << 53) as f64,
         };
         let answer = if self.guarded { self.snapshot.admit(&candidate) } else { Admission::Accept };
+        if answer != Admission::Accept && matches!(class, Class::Normal | Class::Sheddable) {
+            self.held_back += 1;
+        }
         let tally = &mut self.tally[class.index()];
         match answer {
             Admission::Accept => {
@@ -215,6 +220,7 @@ impl Simulation {
             deferred: self.deferred.len() as u64,
             parked: 0,
             enqueued: self.enqueued,
+            held_back: self.held_back,
             finished: self.finished,
             failed: 0,
             dependency_open: (self.script.dependency_open)(self.now.as_secs()),
