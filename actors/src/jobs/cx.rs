@@ -12,7 +12,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use super::error::JobsError;
 use super::job::cut;
 use super::meta::Meta;
-use super::store::postgres::PgJobs;
+#[cfg(feature = "sqlx")]
+use super::store::postgres::SqlxConnection;
+use super::store::postgres::{PgJobs, Session};
 use super::store::{Claimed, Settle, Settlement, sqlite};
 use super::{JobId, RunKey};
 use crate::kernel::RequestContext;
@@ -161,8 +163,30 @@ impl JobCx {
         &self,
         tx: &tokio_postgres::Transaction<'_>,
     ) -> Result<(), JobsError> {
+        self.complete_within(Session::foreign(tx)).await
+    }
+
+    /// Ends the job in the handler's own transaction that sqlx has begun on PostgreSQL, as
+    /// [`complete_in_postgres`](Self::complete_in_postgres) does. Feature `sqlx`.
+    ///
+    /// # Errors
+    ///
+    /// [`JobsError::Fenced`]: another run has begun. Roll back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves it open whether the transaction has the end in it: roll back.
+    #[cfg(feature = "sqlx")]
+    pub async fn complete_in_sqlx(
+        &self,
+        tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
+    ) -> Result<(), JobsError> {
+        self.complete_within(Session::sqlx(&SqlxConnection::new(tx))).await
+    }
+
+    async fn complete_within(&self, session: Session<'_>) -> Result<(), JobsError> {
         let tables = self.0.postgres.as_deref().ok_or(JobsError::ForeignTransaction)?;
-        let ended = tables.complete_in(tx, &self.completion(), self.0.clock.now()).await?;
+        let ended = tables.complete_in(session, &self.completion(), self.0.clock.now()).await?;
         self.completed(ended)
     }
 

@@ -17,6 +17,9 @@ use super::kinds::ARGS_JSON;
 use super::meta::Meta;
 use super::pool::Pool;
 use super::shared::Shared;
+use super::store::postgres::Session;
+#[cfg(feature = "sqlx")]
+use super::store::postgres::SqlxConnection;
 use super::store::{Inserted, NewJob, OnConflict, Unique, sqlite};
 use super::{Class, JobId, JobsError, messages::InsertJobs};
 use crate::store::{SqliteTx, Timestamp};
@@ -187,12 +190,34 @@ impl<'a, J: Job> Enqueue<'a, J> {
         self,
         tx: &tokio_postgres::Transaction<'_>,
     ) -> Result<Enqueued, JobsError> {
+        self.within(Session::foreign(tx)).await
+    }
+
+    /// Stores it in a transaction of your own that sqlx has begun on PostgreSQL: it is there if
+    /// the transaction is. Feature `sqlx`.
+    ///
+    /// # Errors
+    ///
+    /// As for the whole; after a store's error, roll back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves it open whether the transaction has the job in it: roll back.
+    #[cfg(feature = "sqlx")]
+    pub async fn in_sqlx(
+        self,
+        tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
+    ) -> Result<Enqueued, JobsError> {
+        self.within(Session::sqlx(&SqlxConnection::new(tx))).await
+    }
+
+    async fn within(self, session: Session<'_>) -> Result<Enqueued, JobsError> {
         let shared = self.jobs.shared();
         let tables = shared.postgres.as_deref().ok_or(JobsError::ForeignTransaction)?;
         let Some(prepared) = self.prepare()? else {
             return Ok(Enqueued::Skipped);
         };
-        let inserted = tables.insert_in(tx, &prepared.job, shared.clock.now()).await?;
+        let inserted = tables.insert_in(session, &prepared.job, shared.clock.now()).await?;
         prepared.outcome(shared, inserted)
     }
 }

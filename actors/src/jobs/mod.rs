@@ -63,7 +63,8 @@
 //!   meanwhile. It runs **at least once**; that it did its work is written down exactly once.
 //! - With [`JobCx::complete_in`] the handler's own writes and the end of the job are one
 //!   transaction: the effect in that database happens exactly once. With [`Enqueue::in_sqlite`] and
-//!   [`Enqueue::in_postgres`] a job is there if your transaction is.
+//!   [`Enqueue::in_postgres`] a job is there if your transaction is; with the feature `sqlx`, in
+//!   one of sqlx too.
 //! - Each run has a fence that rises ([`RunKey`]). A process that was taken for dead and comes
 //!   back can end no run but its own: its word is counted, told and ignored.
 //! - A process that dies loses its jobs to the others: on the same host within a second, elsewhere

@@ -9,10 +9,13 @@ mod enqueues;
 mod fault_store;
 mod killed_actors;
 mod pools;
+mod postgres_crashes;
 mod processes;
 mod runs;
 mod store_faults;
 mod transactions;
+#[cfg(feature = "sqlx")]
+mod with_sqlx;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use crate::store::StoreError;
 
 /// Has its end in its own transaction.
 #[derive(Serialize, Deserialize)]
-struct Pay;
+pub(super) struct Pay;
 
 impl Job for Pay {
     const KIND: &'static str = "pay";

@@ -2,20 +2,23 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
-use crate::store::StoreError;
+use crate::store::{Source, StoreError};
 
 /// For statements that wrote nothing yet, or whose transaction was not about to be committed:
 /// a connection that is lost takes the open transaction with it. For the others there are
 /// [`commit`] and [`outcome`].
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
-        match error.code().map(|state| reaction(state.code())) {
-            Some(reaction) => refused(reaction, error),
+        let code = error.code().map(|state| state.code().to_owned());
+        let constraint = error.as_db_error().and_then(DbError::constraint).map(Into::into);
+        match code {
+            Some(code) => refused(&code, constraint, Self::source(error)),
             None if is_lost(&error) => Self::Unavailable(Self::source(error)),
             None => Self::Failed(Self::source(error)),
         }
@@ -72,7 +75,7 @@ pub(super) fn unreachable(why: &'static str) -> StoreError {
 }
 
 /// A source for when nobody said anything.
-pub(super) fn silence(why: &'static str) -> crate::store::Source {
+pub(super) fn silence(why: &'static str) -> Source {
     StoreError::source(io::Error::new(io::ErrorKind::TimedOut, why))
 }
 
@@ -108,10 +111,9 @@ pub(super) fn reaction(code: &str) -> Reaction {
     }
 }
 
-fn refused(reaction: Reaction, error: Error) -> StoreError {
-    let name = error.as_db_error().and_then(DbError::constraint).map(Into::into);
-    let source = StoreError::source(error);
-    match reaction {
+/// The server refused a statement and said why.
+pub(crate) fn refused(code: &str, name: Option<Arc<str>>, source: Source) -> StoreError {
+    match reaction(code) {
         Reaction::Credentials => StoreError::Credentials(source),
         Reaction::Timeout => StoreError::Timeout,
         Reaction::Full => StoreError::Full(source),

@@ -47,9 +47,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 pub use client::PgClient;
 pub use config::PgOptions;
+#[cfg(feature = "sqlx")]
+pub(crate) use error::refused;
 pub use error::{commit, outcome};
 pub use listen::Listening;
 pub use notify::notify_in;
+pub(crate) use notify::{NOTIFY, payload};
 
 use super::{AppliedMigration, StoreError, Wakes, migrations};
 use crate::kernel::RequestContext;

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PgSql;
 use super::decode::{class, moment, text};
 use super::insert::{Enqueued, insert_all};
-use super::session::{Param, Session, statements};
+use super::session::{Param, Row, Session, statements};
 use crate::jobs::store::{CronRow, Inserted};
 use crate::store::{PgClient, StoreError, Timestamp, postgres};
 
@@ -117,11 +116,11 @@ fn cron(row: &Row) -> Result<CronRow, StoreError> {
         kind: text(row, 4)?,
         class: class(row.try_get(5)?)?,
         max_attempts: row.try_get(6)?,
-        args: row.try_get::<_, &[u8]>(7)?.into(),
+        args: row.try_get::<&[u8]>(7)?.into(),
         args_format: row.try_get(8)?,
         backfill_ms: row.try_get(9)?,
         next_at: moment(row, 10)?,
-        last_at: row.try_get::<_, Option<i64>>(11)?.map(Timestamp),
+        last_at: row.try_get::<Option<i64>>(11)?.map(Timestamp),
         paused: row.try_get(12)?,
     })
 }

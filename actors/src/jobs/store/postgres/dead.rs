@@ -148,7 +148,7 @@ pub(super) async fn replay(
     let replayed = Replayed {
         moved,
         duplicates: count(&row, 2)?.saturating_sub(moved),
-        last: row.try_get::<_, Option<i64>>(3)?.map(JobId),
+        last: row.try_get::<Option<i64>>(3)?.map(JobId),
     };
     Ok((replayed, queues.unwrap_or_default().into_iter().map(Into::into).collect()))
 }

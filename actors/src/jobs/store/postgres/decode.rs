@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::Row;
-use tokio_postgres::row::RowIndex;
-
-use super::session::defect;
+use super::session::{Row, defect};
 use crate::jobs::{Class, JobId, NodeId, RunKey};
 use crate::store::{StoreError, Timestamp};
 
@@ -25,35 +22,23 @@ pub(super) fn node(name: &str) -> Result<NodeId, StoreError> {
 }
 
 /// A moment.
-pub(super) fn moment(
-    row: &Row,
-    column: impl RowIndex + std::fmt::Display,
-) -> Result<Timestamp, StoreError> {
+pub(super) fn moment(row: &Row, column: usize) -> Result<Timestamp, StoreError> {
     Ok(Timestamp(row.try_get(column)?))
 }
 
 /// A text.
-pub(super) fn text(
-    row: &Row,
-    column: impl RowIndex + std::fmt::Display,
-) -> Result<Arc<str>, StoreError> {
-    Ok(row.try_get::<_, &str>(column)?.into())
+pub(super) fn text(row: &Row, column: usize) -> Result<Arc<str>, StoreError> {
+    Ok(row.try_get::<&str>(column)?.into())
 }
 
 /// A text that may be missing.
-pub(super) fn text_or_none(
-    row: &Row,
-    column: impl RowIndex + std::fmt::Display,
-) -> Result<Option<Arc<str>>, StoreError> {
-    Ok(row.try_get::<_, Option<&str>>(column)?.map(Into::into))
+pub(super) fn text_or_none(row: &Row, column: usize) -> Result<Option<Arc<str>>, StoreError> {
+    Ok(row.try_get::<Option<&str>>(column)?.map(Into::into))
 }
 
 /// A number of rows.
-pub(super) fn count(
-    row: &Row,
-    column: impl RowIndex + std::fmt::Display,
-) -> Result<u64, StoreError> {
-    Ok(row.try_get::<_, i64>(column)?.unsigned_abs())
+pub(super) fn count(row: &Row, column: usize) -> Result<u64, StoreError> {
+    Ok(row.try_get::<i64>(column)?.unsigned_abs())
 }
 
 /// How many rows there are.

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PgSql;
 use super::decode::{class, count, rows as length, text};
-use super::session::{Param, Session, statements};
+use super::session::{Param, Row, Session, statements};
 use super::settle::Bury;
 use crate::jobs::store::{DeadReason, Depths, QueueRow};
 use crate::jobs::{Class, JobId};
@@ -114,7 +113,7 @@ pub(super) async fn depths(
         let slots = (depths.ready.get_mut(place), depths.oldest_due.get_mut(place));
         if let (Some(ready), Some(oldest)) = slots {
             *ready = count(&row, 1)?;
-            *oldest = row.try_get::<_, Option<i64>>(2)?.map(Timestamp);
+            *oldest = row.try_get::<Option<i64>>(2)?.map(Timestamp);
         }
         depths.running = count(&row, 3)?;
         depths.deferred = count(&row, 4)?;

@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::PgSql;
 use super::exact::insert_exactly;
-use super::session::{Session, defect, statements};
+use super::session::{Row, Session, defect, statements};
 use crate::jobs::JobId;
 use crate::jobs::store::{Inserted, NewJob, OnConflict};
 use crate::store::{PgClient, StoreError, Timestamp, postgres};
@@ -202,11 +202,11 @@ async fn insert_keyed(
 ) -> Result<Vec<Option<Inserted>>, StoreError> {
     let columns = Columns::of(jobs);
     let rows = session.rows(&sql.insert.keyed, &columns.params()).await?;
-    let answer = |row: &tokio_postgres::Row| {
+    let answer = |row: &Row| {
         Ok(if row.try_get(1)? {
             Some(Inserted::New(JobId(row.try_get(0)?)))
         } else {
-            row.try_get::<_, Option<i64>>(2)?.map(|id| Inserted::Duplicate(JobId(id)))
+            row.try_get::<Option<i64>>(2)?.map(|id| Inserted::Duplicate(JobId(id)))
         })
     };
     rows.iter().map(answer).collect()

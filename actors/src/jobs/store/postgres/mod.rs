@@ -31,16 +31,18 @@ mod tests;
 
 use std::sync::Arc;
 
-use tokio_postgres::GenericClient;
+use tokio_postgres::types::Type;
 
 use super::{
     Beat, Cancelled, Claim, Counts, CronRow, DeadFilter, Depths, Inserted, JobInfo, JobStore,
     NewJob, Pruned, Pulse, QueueRow, Replayed, Rescued, RunError, Settle, Step, Stored,
 };
 use crate::jobs::{Class, JobId, NodeId, RunKey};
-use crate::store::{PgClient, PgStore, StoreError, Timestamp, Wakes, notify_in};
+use crate::store::{PgClient, PgStore, StoreError, Timestamp, Wakes, postgres};
 use group::Group;
-use session::Session;
+pub(crate) use session::Session;
+#[cfg(feature = "sqlx")]
+pub(crate) use session::SqlxConnection;
 
 /// The name that stands for all queues.
 const ALL_QUEUES: &str = "*";
@@ -69,14 +71,14 @@ impl PgJobs {
     /// As any statement of that transaction.
     pub(crate) async fn insert_in(
         &self,
-        client: &(impl GenericClient + Sync),
+        session: Session<'_>,
         job: &NewJob,
         now: Timestamp,
     ) -> Result<Inserted, StoreError> {
         let jobs = [(job.clone(), now)];
-        let inserted = insert::insert_all(Session::foreign(client), &self.sql, &jobs).await?;
+        let inserted = insert::insert_all(session, &self.sql, &jobs).await?;
         if !ready(&jobs, &inserted).is_empty() {
-            notify_in(&self.store, client, &job.queue).await?;
+            self.notify_in(session, &job.queue).await?;
         }
         inserted.first().copied().ok_or_else(|| session::defect("a job has no answer"))
     }
@@ -89,16 +91,21 @@ impl PgJobs {
     /// As any statement of that transaction.
     pub(crate) async fn complete_in(
         &self,
-        client: &(impl GenericClient + Sync),
+        session: Session<'_>,
         settle: &Settle,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let session = Session::foreign(client);
         let (ended, ready) = step::complete(session, &self.sql, settle, now).await?;
         for queue in ready {
-            notify_in(&self.store, client, &queue).await?;
+            self.notify_in(session, &queue).await?;
         }
         Ok(ended)
+    }
+
+    async fn notify_in(&self, session: Session<'_>, queue: &str) -> Result<(), StoreError> {
+        let (channel, payload) = (self.store.schema(), postgres::payload(queue));
+        let params: [session::Param<'_>; 2] = [(&channel, Type::TEXT), (&payload, Type::TEXT)];
+        session.rows(postgres::NOTIFY, &params).await.map(drop)
     }
 
     /// Runs work with a connection.

@@ -1,11 +1,10 @@
 //! The processes that run jobs, and which of them leads.
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PgSql;
 use super::decode::{moment, node, text, text_or_none};
-use super::session::{Param, Session, statements, text as clean};
+use super::session::{Param, Row, Session, statements, text as clean};
 use crate::jobs::store::{Beat, NodeRow, Pulse};
 use crate::jobs::{JobId, NodeId};
 use crate::store::{StoreError, Timestamp};
@@ -88,7 +87,7 @@ pub(super) async fn elect(
     let params: [Param<'_>; 4] =
         [(&name, Type::TEXT), (&node, Type::TEXT), (&until.0, Type::INT8), (&now.0, Type::INT8)];
     let rows = session.rows(&sql.nodes.elect, &params).await?;
-    Ok(rows.first().map(|row| row.try_get(0)).transpose()?)
+    rows.first().map(|row| row.try_get(0)).transpose()
 }
 
 /// Gives leadership up.

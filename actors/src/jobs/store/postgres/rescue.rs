@@ -3,12 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PgSql;
 use super::decode::text;
-use super::session::{Param, Session, statements};
+use super::session::{Param, Row, Session, statements};
 use super::settle::{Back, Plan};
 use crate::jobs::store::{DeadReason, Rescued};
 use crate::jobs::{JobId, NodeId};

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PgSql;
 use super::decode::{class, moment, node, run_key, text, text_or_none};
-use super::session::{Param, Session, defect, statements, text as clean};
+use super::session::{Param, Row, Session, defect, statements, text as clean};
 use super::settle::Bury;
 use crate::jobs::store::{Cancelled, DeadReason, JobInfo, JobState, RunError};
 use crate::jobs::{JobId, NodeId, RunKey};
@@ -168,11 +167,11 @@ pub(super) fn info(row: &Row) -> Result<JobInfo, StoreError> {
         attempt: row.try_get(5)?,
         run: row.try_get(6)?,
         crashes: row.try_get(7)?,
-        run_at: row.try_get::<_, Option<i64>>(8)?.map(Timestamp),
+        run_at: row.try_get::<Option<i64>>(8)?.map(Timestamp),
         reason: reason.map(parse_reason).transpose()?,
         error: text_or_none(row, 10)?,
         progress: text_or_none(row, 11)?,
-        finished_at: row.try_get::<_, Option<i64>>(12)?.map(Timestamp),
+        finished_at: row.try_get::<Option<i64>>(12)?.map(Timestamp),
     })
 }
 

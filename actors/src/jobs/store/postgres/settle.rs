@@ -7,7 +7,7 @@ use tokio_postgres::types::Type;
 
 use super::PgSql;
 use super::decode::{run_key, text as read_text};
-use super::session::{Param, Session, statements, text};
+use super::session::{Param, Row, Session, statements, text};
 use crate::jobs::store::{DeadReason, RunError, Settle, Settlement};
 use crate::jobs::{JobId, RunKey};
 use crate::store::{StoreError, Timestamp};
@@ -89,7 +89,7 @@ pub(super) async fn find_running(
     let runs: Vec<i32> = settles.iter().map(|settle| settle.key.run).collect();
     let params: [Param<'_>; 2] = [(&ids, Type::INT8_ARRAY), (&runs, Type::INT4_ARRAY)];
     let rows = session.rows(&sql.settle.running, &params).await?;
-    let open = |row: &tokio_postgres::Row| {
+    let open = |row: &Row| {
         Ok(Open {
             key: run_key(row)?,
             queue: read_text(row, 2)?,

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::PgSql;
 use super::decode::{class, moment, run_key};
-use super::session::{Param, Session, statements};
+use super::session::{Param, Row, Session, statements};
 use super::settle::{Open, Plan, find_running};
 use crate::jobs::store::{Claim, Claimed, Settle, Settlement, Step};
 use crate::jobs::{Class, RunKey};
@@ -326,7 +325,7 @@ fn read_matched(row: &Row) -> Result<Vec<RunKey>, StoreError> {
 }
 
 fn read_claimed(rows: &[Row]) -> Result<Vec<Claimed>, StoreError> {
-    let read = |row: &Row| Ok((row.try_get::<_, i64>(14)?, claimed(row)?));
+    let read = |row: &Row| Ok((row.try_get::<i64>(14)?, claimed(row)?));
     let mut rows = rows.iter().map(read).collect::<Result<Vec<_>, StoreError>>()?;
     // Changed rows come in no order.
     rows.sort_unstable_by_key(|(run_at, claimed)| (claimed.class, *run_at, claimed.key.id));
@@ -336,17 +335,17 @@ fn read_claimed(rows: &[Row]) -> Result<Vec<Claimed>, StoreError> {
 fn claimed(row: &Row) -> Result<Claimed, StoreError> {
     Ok(Claimed {
         key: run_key(row)?,
-        kind: row.try_get::<_, &str>(2)?.into(),
+        kind: row.try_get::<&str>(2)?.into(),
         class: class(row.try_get(3)?)?,
         attempt: row.try_get(4)?,
         max_attempts: row.try_get(5)?,
         crashes: row.try_get(6)?,
         due_at: moment(row, 7)?,
-        expires_at: row.try_get::<_, Option<i64>>(8)?.map(Timestamp),
-        dependency: row.try_get::<_, Option<&str>>(9)?.map(Into::into),
-        args: row.try_get::<_, &[u8]>(10)?.into(),
+        expires_at: row.try_get::<Option<i64>>(8)?.map(Timestamp),
+        dependency: row.try_get::<Option<&str>>(9)?.map(Into::into),
+        args: row.try_get::<&[u8]>(10)?.into(),
         args_format: row.try_get(11)?,
-        meta: row.try_get::<_, Option<&str>>(12)?.map(Into::into),
+        meta: row.try_get::<Option<&str>>(12)?.map(Into::into),
         created_at: moment(row, 13)?,
     })
 }

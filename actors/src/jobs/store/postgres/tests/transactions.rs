@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::super::session::Session;
 use super::{PgJobs, jobs};
 use crate::jobs::store::conformance::stage::{DONE, NOW, QUEUE, claim, job, keyed, retry, settle};
 use crate::jobs::store::{Inserted, JobState, JobStore};
@@ -21,10 +22,12 @@ async fn a_job_is_there_when_its_transaction_is_committed() {
     let Some((jobs, schema)) = jobs().await else { return };
     let mut user = schema.observer().await;
     let transaction = user.transaction().await.unwrap();
-    let Inserted::New(id) = jobs.insert_in(&transaction, &keyed(b"a"), NOW).await.unwrap() else {
+    let Inserted::New(id) =
+        jobs.insert_in(Session::foreign(&transaction), &keyed(b"a"), NOW).await.unwrap()
+    else {
         panic!("not stored")
     };
-    let again = jobs.insert_in(&transaction, &keyed(b"a"), NOW).await.unwrap();
+    let again = jobs.insert_in(Session::foreign(&transaction), &keyed(b"a"), NOW).await.unwrap();
     assert_eq!(again, Inserted::Duplicate(id));
     assert!(jobs.find(id).await.unwrap().is_none());
     transaction.commit().await.unwrap();
@@ -36,7 +39,7 @@ async fn a_transaction_that_is_rolled_back_leaves_no_job() {
     let Some((jobs, schema)) = jobs().await else { return };
     let mut user = schema.observer().await;
     let transaction = user.transaction().await.unwrap();
-    jobs.insert_in(&transaction, &job(), NOW).await.unwrap();
+    jobs.insert_in(Session::foreign(&transaction), &job(), NOW).await.unwrap();
     transaction.rollback().await.unwrap();
     assert_eq!(jobs.counts().await.unwrap().ready, 0);
 }
@@ -54,7 +57,7 @@ async fn a_committed_transaction_wakes() {
     while timeout(Duration::ZERO, bell.notified()).await.is_ok() {}
     let mut user = schema.observer().await;
     let transaction = user.transaction().await.unwrap();
-    jobs.insert_in(&transaction, &job(), NOW).await.unwrap();
+    jobs.insert_in(Session::foreign(&transaction), &job(), NOW).await.unwrap();
     transaction.commit().await.unwrap();
     timeout(Duration::from_secs(20), bell.notified()).await.unwrap();
 }
@@ -65,13 +68,19 @@ async fn a_run_ends_with_the_transaction_of_its_handler() {
     let mut user = schema.observer().await;
     let key = running(&jobs).await;
     let transaction = user.transaction().await.unwrap();
-    assert!(jobs.complete_in(&transaction, &settle(key, DONE), NOW).await.unwrap());
-    assert!(!jobs.complete_in(&transaction, &settle(key, DONE), NOW).await.unwrap());
+    assert!(
+        jobs.complete_in(Session::foreign(&transaction), &settle(key, DONE), NOW).await.unwrap()
+    );
+    assert!(
+        !jobs.complete_in(Session::foreign(&transaction), &settle(key, DONE), NOW).await.unwrap()
+    );
     transaction.rollback().await.unwrap();
     assert_eq!(jobs.find(key.id).await.unwrap().unwrap().state, JobState::Running);
 
     let transaction = user.transaction().await.unwrap();
-    assert!(jobs.complete_in(&transaction, &settle(key, DONE), NOW).await.unwrap());
+    assert!(
+        jobs.complete_in(Session::foreign(&transaction), &settle(key, DONE), NOW).await.unwrap()
+    );
     transaction.commit().await.unwrap();
     assert_eq!(jobs.find(key.id).await.unwrap().unwrap().state, JobState::Done);
 }
@@ -84,6 +93,11 @@ async fn an_earlier_run_ends_in_no_transaction() {
     jobs.step(vec![settle(key, retry(NOW))], None, NOW).await.unwrap();
     let transaction = user.transaction().await.unwrap();
     for how in [DONE, retry(NOW)] {
-        assert!(!jobs.complete_in(&transaction, &settle(key, how), NOW).await.unwrap());
+        assert!(
+            !jobs
+                .complete_in(Session::foreign(&transaction), &settle(key, how), NOW)
+                .await
+                .unwrap()
+        );
     }
 }

@@ -1,10 +1,16 @@
 //! Where a statement of the queue runs: on a pooled connection or in a user's transaction.
 
 use deadpool_postgres::{ClientWrapper, StatementCache, Transaction};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, GenericClient, Row};
+use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::{Client, GenericClient};
 
 use crate::store::StoreError;
+
+#[cfg(feature = "sqlx")]
+mod of_sqlx;
+
+#[cfg(feature = "sqlx")]
+pub(crate) use of_sqlx::SqlxConnection;
 
 /// The statements of one file, with the schema filled in once.
 macro_rules! statements {
@@ -30,36 +36,51 @@ pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A connection and what is known about it.
 #[derive(Clone, Copy)]
-pub(super) struct Session<'a> {
-    client: &'a Client,
-    /// `None` for connections that are not ours: nothing is left prepared there.
-    cache: Option<&'a StatementCache>,
+pub(crate) struct Session<'a> {
+    driver: Driver<'a>,
     /// Whether each statement is a transaction.
     commits: bool,
+}
+
+/// Who sends a statement.
+#[derive(Clone, Copy)]
+enum Driver<'a> {
+    /// A connection of ours, which keeps statements prepared.
+    Pooled(&'a Client, &'a StatementCache),
+    /// A connection that is not ours: nothing is left prepared there.
+    Foreign(&'a Client),
+    #[cfg(feature = "sqlx")]
+    Sqlx(&'a dyn of_sqlx::Sends),
 }
 
 impl<'a> Session<'a> {
     /// Each statement is a transaction.
     pub(super) fn single(client: &'a ClientWrapper) -> Self {
-        Self { client, cache: Some(&*client.statement_cache), commits: true }
+        Self { driver: Driver::Pooled(client, &client.statement_cache), commits: true }
     }
 
     /// In a transaction of ours.
     pub(super) fn within(transaction: &'a Transaction<'_>) -> Self {
-        let cache = Some(&*transaction.statement_cache);
-        Self { client: transaction.client(), cache, commits: false }
+        let driver = Driver::Pooled(transaction.client(), &transaction.statement_cache);
+        Self { driver, commits: false }
     }
 
     /// In whatever somebody else has begun on this connection.
-    pub(super) fn foreign(client: &'a impl GenericClient) -> Self {
-        Self { client: client.client(), cache: None, commits: false }
+    pub(crate) fn foreign(client: &'a impl GenericClient) -> Self {
+        Self { driver: Driver::Foreign(client.client()), commits: false }
+    }
+
+    /// In whatever somebody else has begun on this connection of sqlx.
+    #[cfg(feature = "sqlx")]
+    pub(crate) fn sqlx(connection: &'a SqlxConnection<'_>) -> Self {
+        Self { driver: Driver::Sqlx(connection), commits: false }
     }
 
     /// Prepares statements, so that afterwards their order is that in which they are polled.
     pub(super) async fn warm(&self, statements: &[&str]) -> Result<(), StoreError> {
-        let Some(cache) = self.cache else { return Ok(()) };
+        let Driver::Pooled(client, cache) = self.driver else { return Ok(()) };
         for sql in statements {
-            drop(cache.prepare(self.client, sql).await?);
+            drop(cache.prepare(client, sql).await?);
         }
         Ok(())
     }
@@ -71,15 +92,18 @@ impl<'a> Session<'a> {
         sql: &str,
         params: &[Param<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        let answer = match self.cache {
-            Some(cache) => {
-                let statement = cache.prepare(self.client, sql).await?;
+        let answer = match self.driver {
+            Driver::Pooled(client, cache) => {
+                let statement = cache.prepare(client, sql).await?;
                 let params: Vec<_> = params.iter().map(|(value, _)| *value).collect();
-                self.client.query(&statement, &params).await
+                client.query(&statement, &params).await
             }
-            None => self.client.query_typed(sql, params).await,
+            Driver::Foreign(client) => client.query_typed(sql, params).await,
+            #[cfg(feature = "sqlx")]
+            Driver::Sqlx(connection) => return connection.rows(sql, params).await,
         };
-        answer.map_err(|error| self.what_became(error.into()))
+        let rows = answer.map_err(|error| self.what_became(error.into()))?;
+        Ok(rows.into_iter().map(Row::Native).collect())
     }
 
     /// Runs a statement that returns one row.
@@ -95,6 +119,25 @@ impl<'a> Session<'a> {
         match (error, self.commits) {
             (StoreError::Unavailable(source), true) => StoreError::OutcomeUnknown(source),
             (error, _) => error,
+        }
+    }
+}
+
+/// A row, whoever read it.
+#[derive(Debug)]
+pub(super) enum Row {
+    Native(tokio_postgres::Row),
+    #[cfg(feature = "sqlx")]
+    Sqlx(Box<::sqlx::postgres::PgRow>),
+}
+
+impl Row {
+    /// The value of a column, counted from 0.
+    pub(super) fn try_get<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T, StoreError> {
+        match self {
+            Self::Native(row) => Ok(row.try_get(column)?),
+            #[cfg(feature = "sqlx")]
+            Self::Sqlx(row) => of_sqlx::value(row, column),
         }
     }
 }

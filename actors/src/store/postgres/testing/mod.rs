@@ -6,6 +6,10 @@ use tokio_postgres::NoTls;
 
 use super::{PgOptions, PgStore};
 
+mod cluster;
+
+pub(crate) use cluster::Cluster;
+
 /// Where the server is if the environment does not say.
 const DEFAULT: &str = "postgres://postgres@127.0.0.1:5432/test";
 
@@ -21,9 +25,7 @@ impl TestSchema {
         let address = std::env::var("STEADFAST_TEST_POSTGRES").unwrap_or_else(|_| DEFAULT.into());
         let address = with(&address, "sslmode=disable");
         if let Err(error) = execute(&address, "select 1").await {
-            let required = std::env::var("STEADFAST_REQUIRE_SERVICES").is_ok_and(|set| set == "1");
-            assert!(!required, "PostgreSQL is required and cannot be used: {error}");
-            eprintln!("skipped: no PostgreSQL at {}", place(&address));
+            skip_or_panic(&format!("no PostgreSQL at {}", place(&address)), &error.to_string());
             return None;
         }
         let name = format!("sf_test_{:016x}", fastrand::u64(..));
@@ -70,6 +72,13 @@ impl Drop for TestSchema {
             Err(_) => eprintln!("schema {} is left behind", self.name),
         }
     }
+}
+
+/// Says that a test does nothing for want of a service, unless services are required.
+fn skip_or_panic(missing: &str, why: &str) {
+    let required = std::env::var("STEADFAST_REQUIRE_SERVICES").is_ok_and(|set| set == "1");
+    assert!(!required, "{missing}, and it is required: {why}");
+    eprintln!("skipped: {missing}");
 }
 
 async fn execute(address: &str, sql: &str) -> Result<(), tokio_postgres::Error> {
