@@ -72,7 +72,8 @@ pub(super) struct Episode {
     /// Jobs enqueued in the episode, by class: when they began, and how old they were; seconds.
     pub(super) ages: Ages,
     pub(super) fates: [Fates; 4],
-    pub(super) changes: u64,
+    /// How often the level rose, and how often it fell.
+    pub(super) changes: [u64; 2],
     /// Given up by the guard after it had been stored.
     pub(super) shed: u64,
     /// Seconds from the end of the overload until no more waited than is done in one.
@@ -241,8 +242,12 @@ async fn watch(
 }
 
 /// Looks at the queue until it is calm again, or for as long as the course says.
-async fn observe(jobs: &Jobs, log: &Log, course: &Course) -> Result<(Vec<Moment>, u64), Failure> {
-    let (mut moments, mut changes, mut level) = (Vec::<Moment>::new(), 0, Level::Normal);
+async fn observe(
+    jobs: &Jobs,
+    log: &Log,
+    course: &Course,
+) -> Result<(Vec<Moment>, [u64; 2]), Failure> {
+    let (mut moments, mut changes, mut level) = (Vec::<Moment>::new(), [0, 0], Level::Normal);
     let mut ticks = interval(SAMPLE);
     loop {
         ticks.tick().await;
@@ -257,7 +262,8 @@ async fn observe(jobs: &Jobs, log: &Log, course: &Course) -> Result<(Vec<Moment>
             done: log.done.load(Ordering::Relaxed),
             estimates: guard.drain.0.map(|drain| drain.map(|drain| drain.as_secs_f64())),
         };
-        changes += u64::from(guard.level != level);
+        changes[0] += u64::from(guard.level > level);
+        changes[1] += u64::from(guard.level < level);
         level = guard.level;
         let quiet = depths.ready.iter().sum::<u64>() + depths.deferred < 500;
         moments.push(moment);

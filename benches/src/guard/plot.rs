@@ -143,7 +143,7 @@ fn legend(out: &mut String) {
     for (colour, name) in levels {
         swatch(out, &mut x, colour, &format!("level {name}"));
     }
-    swatch(out, &mut x, "#fdf2e9", "twice as much comes as can be done");
+    swatch(out, &mut x, "#fdf2e9", "overload");
 }
 
 fn swatch(out: &mut String, x: &mut f64, colour: &str, name: &str) {

@@ -122,7 +122,7 @@ fn sqlite_rows(state: i16, count: u32, later: i64) -> String {
     format!(
         "with recursive n(i) as (select 1 union all select i + 1 from n where i < {count})
         insert into sf_job ({COLUMNS})
-        select 'default', 'noop', 1, {state}, {at} + i % 1000, {at}, 10, 'mail', x'7b7d', 0, {at}
+        select 'default', 'noop', 1, {state}, {at} + i / 100, {at}, 10, 'mail', x'7b7d', 0, {at}
         from n"
     )
 }
@@ -131,7 +131,7 @@ fn postgres_rows(schema: &str, state: i16, count: u32, later: i64) -> String {
     let at = WallClock::system().now().0 + later;
     format!(
         "insert into {schema}.job ({COLUMNS})
-        select 'default', 'noop', 1, {state}, {at} + i % 1000, {at}, 10, 'mail', '\\x7b7d', 0, {at}
+        select 'default', 'noop', 1, {state}, {at} + i / 100, {at}, 10, 'mail', '\\x7b7d', 0, {at}
         from generate_series(1, {count}) as i"
     )
 }

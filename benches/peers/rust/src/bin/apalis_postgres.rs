@@ -43,14 +43,18 @@ async fn main() {
             .concurrency(call.at_a_time)
             .parallelize(tokio::spawn)
             .build(noop);
-        let worker = tokio::spawn(async move { worker.run().await });
-        call.all_ran().await;
-        let left = "select count(*) from apalis.jobs where status <> 'Done'";
-        while sqlx::query_scalar::<_, i64>(left).fetch_one(&pool).await.unwrap() > 0 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        let all_done = async {
+            call.all_ran().await;
+            let left = "select count(*) from apalis.jobs where status <> 'Done'";
+            while sqlx::query_scalar::<_, i64>(left).fetch_one(&pool).await.unwrap() > 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        // Not spawned: the future is not `Send` for any lifetime, says the compiler.
+        tokio::select! {
+            ended = worker.run() => panic!("the worker ended: {ended:?}"),
+            () = all_done => call.tell(began),
         }
-        call.tell(began);
-        worker.abort();
     }
     sqlx::query(drop).execute(&pool).await.unwrap();
     std::process::exit(0);

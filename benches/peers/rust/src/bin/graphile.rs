@@ -66,8 +66,9 @@ async fn main() {
         let began = Instant::now();
         let worker = tokio::spawn(async move { worker.run().await.map_err(|error| error.to_string()) });
         call.all_ran().await;
-        let left = sqlx::AssertSqlSafe(format!("select count(*) from {schema}._private_jobs"));
-        while sqlx::query_scalar::<_, i64>(left.clone()).fetch_one(&pool).await.unwrap() > 0 {
+        let left = format!("select count(*) from {schema}._private_jobs");
+        let left = || sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(left.clone()));
+        while left().fetch_one(&pool).await.unwrap() > 0 {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         call.tell(began);
