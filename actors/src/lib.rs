@@ -1,7 +1,8 @@
 //! The supervised actors behind `steadfast`. Knows no HTTP server.
 //!
 //! [`kernel`] supervises actors on actix; each other module is one concern that stands on it
-//! and knows no other: [`breaker`], [`cache_fill`], [`health`]. Services name the crate
+//! and knows no other, or only those it stands on: [`breaker`], [`cache_fill`], [`health`],
+//! [`store`], [`jobs`], [`mailer`], [`inbox`]. Services name the crate
 //! `steadfast`, which re-exports all of this and adds the HTTP edge.
 
 #[cfg(panic = "abort")]
@@ -13,6 +14,9 @@ compile_error!(
 pub mod breaker;
 pub mod cache_fill;
 pub mod health;
+pub mod inbox;
 pub mod jobs;
 pub mod kernel;
+pub mod mailer;
 pub mod store;
+pub mod tls;

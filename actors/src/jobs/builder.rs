@@ -17,7 +17,7 @@ use super::dependencies::{Dependencies, DependenciesActor};
 use super::error::JobsError;
 use super::feeder::Feeder;
 use super::handle::Jobs;
-use super::job::{Job, JobResult, is_name};
+use super::job::{Job, JobPolicy, JobResult, is_name};
 use super::keeper::Keeper;
 use super::kinds::{ARGS_JSON, Kinds};
 use super::pool::Pool;
@@ -132,13 +132,24 @@ impl JobsBuilder {
 
     /// Adds the handler of a kind of job. Its future runs on the workers' threads and must not
     /// block them.
-    pub fn handle<J, F, Run>(mut self, handler: F) -> Self
+    pub fn handle<J, F, Run>(self, handler: F) -> Self
     where
         J: Job,
         F: Fn(J, JobCx) -> Run + Send + Sync + 'static,
         Run: Future<Output = JobResult> + Send + 'static,
     {
-        let added = self.kinds.add(handler);
+        self.handle_as(J::policy(), handler)
+    }
+
+    /// The same with a policy in the place of [`Job::policy`], for a kind of our own whose users
+    /// say how it is treated. What this process enqueues has that policy too.
+    pub(crate) fn handle_as<J, F, Run>(mut self, policy: JobPolicy, handler: F) -> Self
+    where
+        J: Job,
+        F: Fn(J, JobCx) -> Run + Send + Sync + 'static,
+        Run: Future<Output = JobResult> + Send + 'static,
+    {
+        let added = self.kinds.add(policy, handler);
         self.note(added);
         self
     }

@@ -184,7 +184,7 @@ impl JobCx {
         self.complete_within(Session::sqlx(&SqlxConnection::new(tx))).await
     }
 
-    async fn complete_within(&self, session: Session<'_>) -> Result<(), JobsError> {
+    pub(crate) async fn complete_within(&self, session: Session<'_>) -> Result<(), JobsError> {
         let tables = self.0.postgres.as_deref().ok_or(JobsError::ForeignTransaction)?;
         let ended = tables.complete_in(session, &self.completion(), self.0.clock.now()).await?;
         self.completed(ended)

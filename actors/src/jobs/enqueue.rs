@@ -211,7 +211,7 @@ impl<'a, J: Job> Enqueue<'a, J> {
         self.within(Session::sqlx(&SqlxConnection::new(tx))).await
     }
 
-    async fn within(self, session: Session<'_>) -> Result<Enqueued, JobsError> {
+    pub(crate) async fn within(self, session: Session<'_>) -> Result<Enqueued, JobsError> {
         let shared = self.jobs.shared();
         let tables = shared.postgres.as_deref().ok_or(JobsError::ForeignTransaction)?;
         let Some(prepared) = self.prepare()? else {
@@ -306,7 +306,10 @@ fn prepare<J: Job>(
     job: &J,
     wishes: &Wishes,
 ) -> Result<Option<Prepared>, JobsError> {
-    let policy = J::policy();
+    let policy = match shared.kinds.find(J::KIND) {
+        Some(kind) => kind.policy.clone(),
+        None => J::policy(),
+    };
     policy.check()?;
     let args = encode(job, shared.config.payload_max)?;
     let queue = wishes.queue.clone().unwrap_or_else(|| Arc::from(J::QUEUE));

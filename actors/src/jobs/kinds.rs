@@ -54,7 +54,7 @@ impl Kinds {
         there.filter_map(|kind| kind.policy.dependency.as_deref())
     }
 
-    pub(super) fn add<J, F, Run>(&mut self, handler: F) -> Result<(), JobsError>
+    pub(super) fn add<J, F, Run>(&mut self, policy: JobPolicy, handler: F) -> Result<(), JobsError>
     where
         J: Job,
         F: Fn(J, JobCx) -> Run + Send + Sync + 'static,
@@ -64,7 +64,7 @@ impl Kinds {
             Ok(job) => handler(job, cx).boxed(),
             Err(error) => std::future::ready(Err(error)).boxed(),
         };
-        self.insert::<J>(Handler::Future(Box::new(handle)))
+        self.insert::<J>(policy, Handler::Future(Box::new(handle)))
     }
 
     pub(super) fn add_blocking<J, F>(&mut self, handler: F) -> Result<(), JobsError>
@@ -73,14 +73,13 @@ impl Kinds {
         F: Fn(J, JobCx) -> JobResult + Send + Sync + 'static,
     {
         let handle = move |args: &[u8], cx| handler(decode::<J>(args)?, cx);
-        self.insert::<J>(Handler::Blocking(Arc::new(handle)))
+        self.insert::<J>(J::policy(), Handler::Blocking(Arc::new(handle)))
     }
 
-    fn insert<J: Job>(&mut self, handler: Handler) -> Result<(), JobsError> {
+    fn insert<J: Job>(&mut self, policy: JobPolicy, handler: Handler) -> Result<(), JobsError> {
         if !is_name(J::KIND) {
             return Err(JobsError::InvalidSetting { setting: "kind", expected: "1 to 127 bytes" });
         }
-        let policy = J::policy();
         policy.check()?;
         if self.0.contains_key(J::KIND) {
             return Err(JobsError::KindTaken(J::KIND.into()));

@@ -211,11 +211,12 @@ mod shared;
 pub mod store;
 pub mod testing;
 mod timetable;
+pub(crate) mod tx;
 mod verdict;
 mod watchman;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use actor::JobQueue;
 pub use builder::JobsBuilder;

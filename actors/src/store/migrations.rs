@@ -25,12 +25,26 @@ pub struct Migration {
 pub(crate) const COMPONENT: &str = "steadfast";
 
 /// All of them, in order.
-pub(crate) const ALL: &[Migration] = &[Migration {
-    version: 1,
-    name: "spine",
-    sqlite: include_str!("../../migrations/sqlite/0001_spine.sql"),
-    postgres: include_str!("../../migrations/postgres/0001_spine.sql"),
-}];
+pub(crate) const ALL: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "spine",
+        sqlite: include_str!("../../migrations/sqlite/0001_spine.sql"),
+        postgres: include_str!("../../migrations/postgres/0001_spine.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "mail",
+        sqlite: include_str!("../../migrations/sqlite/0002_mail.sql"),
+        postgres: include_str!("../../migrations/postgres/0002_mail.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "inbox",
+        sqlite: include_str!("../../migrations/sqlite/0003_inbox.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_inbox.sql"),
+    },
+];
 
 /// A migration that a database has.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

@@ -70,21 +70,21 @@ impl Log {
 }
 
 /// A database of its own, that several queues may open.
-enum Base {
+pub(crate) enum Base {
     Sqlite(tempfile::TempDir),
     Postgres(TestSchema),
 }
 
 impl Base {
-    fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
-    async fn postgres() -> Option<Self> {
+    pub(crate) async fn postgres() -> Option<Self> {
         Some(Self::Postgres(TestSchema::find().await?))
     }
 
-    async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         match self {
             Self::Sqlite(folder) => {
                 let options = SqliteOptions::file(folder.path().join("jobs.db"));
@@ -108,7 +108,7 @@ macro_rules! on_each_database {
             $(
                 #[actix::test]
                 async fn $claim() {
-                    super::$claim(super::Base::sqlite()).await;
+                    super::$claim($crate::jobs::tests::Base::sqlite()).await;
                 }
             )*
         }
@@ -117,7 +117,7 @@ macro_rules! on_each_database {
             $(
                 #[actix::test]
                 async fn $claim() {
-                    if let Some(base) = super::Base::postgres().await {
+                    if let Some(base) = $crate::jobs::tests::Base::postgres().await {
                         super::$claim(base).await;
                     }
                 }
@@ -125,7 +125,7 @@ macro_rules! on_each_database {
         }
     };
 }
-use on_each_database;
+pub(crate) use on_each_database;
 
 /// A queue that runs, in a database that only it knows.
 struct Bench {
@@ -224,7 +224,7 @@ async fn perform(task: Task, cx: JobCx, log: Log) -> JobResult {
 }
 
 /// Asks until there is an answer, and panics when there is none in time.
-async fn eventually<T, F>(mut ask: impl FnMut() -> F, what: &str) -> T
+pub(crate) async fn eventually<T, F>(mut ask: impl FnMut() -> F, what: &str) -> T
 where
     F: Future<Output = Option<T>>,
 {

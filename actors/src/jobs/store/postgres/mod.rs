@@ -40,9 +40,9 @@ use super::{
 use crate::jobs::{Class, JobId, NodeId, RunKey};
 use crate::store::{PgClient, PgStore, StoreError, Timestamp, Wakes, postgres};
 use group::Group;
-pub(crate) use session::Session;
 #[cfg(feature = "sqlx")]
 pub(crate) use session::SqlxConnection;
+pub(crate) use session::{Param, Row, Session, defect};
 
 /// The name that stands for all queues.
 const ALL_QUEUES: &str = "*";
@@ -80,7 +80,7 @@ impl PgJobs {
         if !ready(&jobs, &inserted).is_empty() {
             self.notify_in(session, &job.queue).await?;
         }
-        inserted.first().copied().ok_or_else(|| session::defect("a job has no answer"))
+        inserted.first().copied().ok_or_else(|| defect("a job has no answer"))
     }
 
     /// Ends a run in a transaction that somebody else has begun. `false`: it was over before,
@@ -104,7 +104,7 @@ impl PgJobs {
 
     async fn notify_in(&self, session: Session<'_>, queue: &str) -> Result<(), StoreError> {
         let (channel, payload) = (self.store.schema(), postgres::payload(queue));
-        let params: [session::Param<'_>; 2] = [(&channel, Type::TEXT), (&payload, Type::TEXT)];
+        let params: [Param<'_>; 2] = [(&channel, Type::TEXT), (&payload, Type::TEXT)];
         session.rows(postgres::NOTIFY, &params).await.map(drop)
     }
 

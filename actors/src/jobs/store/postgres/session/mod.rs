@@ -32,7 +32,7 @@ macro_rules! statements {
 pub(super) use statements;
 
 /// What is bound to a statement.
-pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
+pub(crate) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
 
 /// A connection and what is known about it.
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ impl<'a> Session<'a> {
     }
 
     /// In a transaction of ours.
-    pub(super) fn within(transaction: &'a Transaction<'_>) -> Self {
+    pub(crate) fn within(transaction: &'a Transaction<'_>) -> Self {
         let driver = Driver::Pooled(transaction.client(), &transaction.statement_cache);
         Self { driver, commits: false }
     }
@@ -87,7 +87,7 @@ impl<'a> Session<'a> {
 
     /// Runs one statement. A connection that breaks meanwhile leaves open what became of it,
     /// unless a transaction is around it.
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &self,
         sql: &str,
         params: &[Param<'_>],
@@ -125,15 +125,24 @@ impl<'a> Session<'a> {
 
 /// A row, whoever read it.
 #[derive(Debug)]
-pub(super) enum Row {
+pub(crate) enum Row {
     Native(tokio_postgres::Row),
     #[cfg(feature = "sqlx")]
     Sqlx(Box<::sqlx::postgres::PgRow>),
 }
 
 impl Row {
+    /// How many columns it has.
+    pub(crate) fn columns(&self) -> usize {
+        match self {
+            Self::Native(row) => row.len(),
+            #[cfg(feature = "sqlx")]
+            Self::Sqlx(row) => of_sqlx::columns(row),
+        }
+    }
+
     /// The value of a column, counted from 0.
-    pub(super) fn try_get<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T, StoreError> {
+    pub(crate) fn try_get<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T, StoreError> {
         match self {
             Self::Native(row) => Ok(row.try_get(column)?),
             #[cfg(feature = "sqlx")]
@@ -143,7 +152,7 @@ impl Row {
 }
 
 /// The tables say what they cannot say.
-pub(super) fn defect(what: &'static str) -> StoreError {
+pub(crate) fn defect(what: &'static str) -> StoreError {
     StoreError::Failed(StoreError::source(std::io::Error::new(
         std::io::ErrorKind::InvalidData,
         what,

@@ -96,6 +96,10 @@ impl Encode<'_, Postgres> for Bound {
     }
 }
 
+pub(super) fn columns(row: &PgRow) -> usize {
+    row.len()
+}
+
 /// The value of a column.
 pub(super) fn value<'a, T: FromSql<'a>>(row: &'a PgRow, column: usize) -> Result<T, StoreError> {
     let raw = row.try_get_raw(column).map_err(error)?;

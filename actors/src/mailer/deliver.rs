@@ -1,0 +1,388 @@
+//! The job that sends a mail: attempts, one after the other, each written down before it begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+
+use super::MailId;
+use super::core::Core;
+use super::error::MailerError;
+use super::lane::{Lane, Ticket};
+use super::provider::{Answer, Idempotency, Outcome, RecipientStatus, TransportError, WireRequest};
+use super::state::{self, AMBIGUOUS, FREE, MailState, Next, Situation, Verdict};
+use super::store::{Attempt, Change, Ended, StoredMail};
+use crate::jobs::guard::Overload;
+use crate::jobs::retry::Backoff;
+use crate::jobs::{Class, Job, JobCx, JobError, JobPolicy, JobResult, JobsError};
+use crate::store::{StoreError, Timestamp};
+
+/// How often the end of an attempt is tried to be written down, and the first pause between.
+const NOTE_TRIES: u32 = 6;
+const NOTE_PAUSE: Duration = Duration::from_millis(100);
+/// What is left of the run for its end to be written down.
+const NOTE_TIME: Duration = Duration::from_secs(10);
+
+/// The job that sends a mail.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Deliver {
+    /// Which.
+    pub mail: MailId,
+}
+
+impl Job for Deliver {
+    const KIND: &'static str = "mail.deliver";
+    const QUEUE: &'static str = "mail";
+    const CLASS: Class = Class::Normal;
+
+    /// Waiting for a provider costs none of the job's attempts: the mail has its own.
+    fn policy() -> JobPolicy {
+        JobPolicy::default()
+            .max_attempts(100)
+            .timeout(Duration::from_secs(600))
+            .backoff(Backoff::default())
+            .on_overload(Overload::Reject)
+    }
+}
+
+/// Sends a mail, as far as one run gets.
+pub(super) async fn deliver(core: Arc<Core>, job: Deliver, cx: JobCx) -> JobResult {
+    let Some((mail, attempts)) = core.find(job.mail).await? else {
+        return Err(JobError::discard("there is no such mail"));
+    };
+    if !mail.state.is_open() {
+        return Ok(());
+    }
+    Run { core, cx, mail, attempts, tried: Vec::new() }.go().await
+}
+
+/// One run of the job.
+struct Run {
+    core: Arc<Core>,
+    cx: JobCx,
+    mail: StoredMail,
+    attempts: Vec<Attempt>,
+    /// Providers that took nothing in this run.
+    tried: Vec<Arc<str>>,
+}
+
+/// What an attempt leaves to be done.
+enum Step {
+    /// Another provider.
+    Next,
+    /// The run is over.
+    Over(JobResult),
+}
+
+impl Run {
+    async fn go(mut self) -> JobResult {
+        if let Some(result) = self.settle_cut_off().await? {
+            return result;
+        }
+        loop {
+            if self.is_late() {
+                return self.end(None, MailState::Expired, Some("mailer.expired")).await;
+            }
+            if self.core.is_suppressed(&self.mail).await? {
+                return self.end(None, MailState::Suppressed, Some("mailer.suppressed")).await;
+            }
+            let core = Arc::clone(&self.core);
+            let step = match core.choose(self.bound().as_deref(), &self.tried, Instant::now()) {
+                Ok((lane, ticket)) => self.attempt(lane, ticket).await?,
+                Err(wait) => Step::Over(self.wait(wait).await),
+            };
+            if let Step::Over(result) = step {
+                return result;
+            }
+        }
+    }
+
+    /// An attempt that an earlier run began and did not end may have been accepted.
+    async fn settle_cut_off(&mut self) -> Result<Option<JobResult>, JobError> {
+        let open = |attempt: &&Attempt| attempt.finished_at.is_none();
+        let Some(open) = self.attempts.iter().find(open).cloned() else { return Ok(None) };
+        let Some(lane) = self.core.lane(&open.provider) else {
+            return Ok(Some(self.end(Some(cut_off(open.n)), MailState::Unknown, None).await));
+        };
+        let first = self.core.wire(self.mail.id, lane.name()).await?;
+        let first_at = first.map_or(open.started_at, |(_, at)| at);
+        let next = state::next(Verdict::Ambiguous, &self.situation(lane, first_at, 0));
+        let Next::Again(_) = next else {
+            return Ok(Some(self.conclude(cut_off(open.n), next, None).await));
+        };
+        // It is asked again under the same key, and at once: time has passed already.
+        self.core.end_attempt(self.mail.id, cut_off(open.n)).await?;
+        if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.n == open.n) {
+            attempt.outcome = Some(AMBIGUOUS.into());
+            attempt.finished_at = Some(self.core.now());
+        }
+        Ok(None)
+    }
+
+    /// One attempt at a provider.
+    async fn attempt(&mut self, lane: &Lane, ticket: Ticket) -> Result<Step, JobError> {
+        let name: Arc<str> = lane.name().into();
+        let Some((request, first_at)) = self.request(lane).await? else {
+            return Ok(self.cannot_encode(name).await);
+        };
+        let n = self.core.begin(self.cx.run(), self.mail.id, &name, &request).await?;
+        let started_at = self.core.now();
+        let answer = lane.provider.send(&request, self.time_left()).await;
+        lane.learn(ticket, &answer, Instant::now());
+        let verdict = Verdict::of(&answer);
+        let counts = u16::from(!FREE.contains(&verdict.word()));
+        let next =
+            state::next(verdict, &self.situation(lane, first_at.unwrap_or(started_at), counts));
+        self.suppress(&answer).await?;
+        tracing::info!(
+            mail = %self.mail.id, provider = &*name, attempt = n, outcome = verdict.word(),
+            "mailer.attempted"
+        );
+        let (ended, provider_id) = ended(n, verdict, &answer);
+        self.attempts.push(Attempt {
+            n,
+            run: self.cx.run().run,
+            provider: Arc::clone(&name),
+            outcome: Some(verdict.word().into()),
+            http_status: ended.http_status,
+            code: ended.code.clone(),
+            started_at,
+            finished_at: Some(self.core.now()),
+        });
+        if next == Next::FailOver {
+            self.tried.push(name);
+            let change = Change::to(self.mail.id, MailState::RetryWait);
+            self.note(Some(ended), change).await?;
+            return Ok(Step::Next);
+        }
+        Ok(Step::Over(self.conclude(ended, next, provider_id).await))
+    }
+
+    /// The request as it was frozen, or a new one; `None`: this provider cannot send this mail.
+    async fn request(
+        &self,
+        lane: &Lane,
+    ) -> Result<Option<(WireRequest, Option<Timestamp>)>, JobError> {
+        if let Some((request, at)) = self.core.wire(self.mail.id, lane.name()).await? {
+            return Ok(Some((request, Some(at))));
+        }
+        let Some(mail) = self.core.content(self.mail.id).await? else {
+            return Err(JobError::discard("the content of the mail was forgotten"));
+        };
+        match lane.provider.encode(self.mail.id, &mail) {
+            Ok(request) => Ok(Some((request, None))),
+            Err(error) => {
+                let provider = lane.name();
+                tracing::warn!(mail = %self.mail.id, provider, %error, "mailer.not_encodable");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn cannot_encode(&mut self, name: Arc<str>) -> Step {
+        self.tried.push(name);
+        if self.core.others(&self.tried) {
+            return Step::Next;
+        }
+        Step::Over(self.end(None, MailState::Dead, Some("mailer.not_encodable")).await)
+    }
+
+    /// Writes down what an attempt came to and what becomes of the mail.
+    async fn conclude(&self, ended: Ended, next: Next, provider_id: Option<Arc<str>>) -> JobResult {
+        let (state, code) = match next {
+            Next::Accepted => (MailState::Accepted, None),
+            Next::Dead(code) => (MailState::Dead, Some(code)),
+            Next::Unknown => (MailState::Unknown, Some("mailer.outcome_unknown")),
+            Next::Expired => (MailState::Expired, Some("mailer.expired")),
+            Next::Again(_) | Next::FailOver => (MailState::RetryWait, None),
+        };
+        let mut change = Change::to(self.mail.id, state);
+        change.code = code.map(Into::into).or_else(|| ended.code.clone());
+        change.provider_id = provider_id;
+        self.note(Some(ended), change).await?;
+        match next {
+            Next::Again(at) => Err(JobError::snooze(at.since(self.core.now()))),
+            Next::Accepted | Next::Dead(_) | Next::Unknown | Next::Expired | Next::FailOver => {
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the mail without a further attempt.
+    async fn end(
+        &self,
+        ended: Option<Ended>,
+        state: MailState,
+        code: Option<&'static str>,
+    ) -> JobResult {
+        let mut change = Change::to(self.mail.id, state);
+        change.code = code.map(Into::into);
+        self.note(ended, change).await
+    }
+
+    /// No provider takes anything for now.
+    async fn wait(&self, wait: Duration) -> JobResult {
+        let late = |deadline: Timestamp| self.core.now().after(wait) >= deadline;
+        match self.mail.deadline.filter(|deadline| late(*deadline)) {
+            Some(_) if self.is_doubtful() => {
+                self.end(None, MailState::Unknown, Some("mailer.outcome_unknown")).await
+            }
+            Some(_) => self.end(None, MailState::Expired, Some("mailer.expired")).await,
+            None => Err(JobError::snooze(wait)),
+        }
+    }
+
+    /// Writes it down, patiently: else a mail that was accepted would count as unknown.
+    async fn note(&self, ended: Option<Ended>, change: Change) -> Result<(), JobError> {
+        let mut pause = NOTE_PAUSE;
+        for left in (0..NOTE_TRIES).rev() {
+            match self.core.finish(&self.cx, ended.clone(), change.clone()).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => return Err(JobsError::Fenced.into()),
+                Err(MailerError::Store(error)) if left > 0 && is_worth_waiting(&error) => {
+                    sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(JobError::retry("the end of an attempt could not be written down"))
+    }
+
+    /// Recipients that the provider will never deliver to are asked no more.
+    async fn suppress(&self, answer: &Result<Answer, TransportError>) -> Result<(), JobError> {
+        let Ok(answer) = answer else { return Ok(()) };
+        let recipients = match &answer.outcome {
+            Outcome::RecipientRejected { recipients, suppress: true }
+            | Outcome::Accepted { recipients, .. } => recipients.as_slice(),
+            Outcome::RecipientRejected { .. }
+            | Outcome::RequestRejected
+            | Outcome::Misconfigured
+            | Outcome::Throttled { .. }
+            | Outcome::Unavailable { .. }
+            | Outcome::Ambiguous(_)
+            | Outcome::DuplicateKey
+            | Outcome::KeyBusy => &[],
+        };
+        for one in recipients {
+            let reason = match one.status {
+                RecipientStatus::Inactive => "inactive",
+                RecipientStatus::Invalid => "invalid",
+            };
+            self.core.suppress(&self.mail.tenant, &one.address, reason, "provider", None).await?;
+        }
+        Ok(())
+    }
+
+    fn situation(&self, lane: &Lane, first_attempt_at: Timestamp, this: u16) -> Situation {
+        let config = &self.core.config;
+        let counted = self
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.outcome.as_deref().is_none_or(|word| !FREE.contains(&word)));
+        let tried = || self.tried.iter().cloned().chain([lane.name().into()]);
+        Situation {
+            now: self.core.now(),
+            deadline: self.mail.deadline,
+            on_unknown: self.mail.on_unknown,
+            attempts: u16::try_from(counted.count()).unwrap_or(u16::MAX).saturating_add(this),
+            max_attempts: config.max_attempts,
+            idempotency: lane.idempotency(),
+            first_attempt_at,
+            doubtful: self.bound().as_deref() == Some(lane.name()),
+            others: self.core.others(&tried().collect::<Vec<_>>()),
+            chance: fastrand::f64(),
+        }
+    }
+
+    /// The provider that alone can say whether it has the mail already, because it knows its key.
+    fn bound(&self) -> Option<Arc<str>> {
+        let doubtful = |attempt: &&Attempt| is_open_question(attempt);
+        let last = self.attempts.iter().rev().find(doubtful)?;
+        let lane = self.core.lane(&last.provider)?;
+        let first = self.attempts.iter().find(|attempt| attempt.provider == last.provider)?;
+        match lane.idempotency() {
+            Idempotency::Replay { ttl } | Idempotency::RejectDuplicate { ttl } => {
+                let forgotten = first.started_at.after(ttl);
+                (self.core.now() < forgotten).then(|| Arc::clone(&last.provider))
+            }
+            Idempotency::None => None,
+        }
+    }
+
+    fn is_doubtful(&self) -> bool {
+        self.attempts.iter().any(is_open_question)
+    }
+
+    /// Whether its deadline has passed; what may be on its way already is not expired.
+    fn is_late(&self) -> bool {
+        let late = self.mail.deadline.is_some_and(|deadline| deadline <= self.core.now());
+        late && !self.is_doubtful()
+    }
+
+    /// LIMIT: for one attempt, and no longer than the run or the mail has.
+    fn time_left(&self) -> Duration {
+        let run = self.cx.deadline().saturating_duration_since(Instant::now());
+        let run = run.saturating_sub(NOTE_TIME).max(Duration::from_millis(100));
+        let own = self.core.config.attempt_timeout.min(run);
+        match self.mail.deadline {
+            Some(deadline) => {
+                own.min(deadline.since(self.core.now())).max(Duration::from_millis(1))
+            }
+            None => own,
+        }
+    }
+}
+
+fn is_open_question(attempt: &Attempt) -> bool {
+    attempt.outcome.as_deref().is_none_or(|word| word == AMBIGUOUS || word == "busy")
+}
+
+fn is_worth_waiting(error: &StoreError) -> bool {
+    error.is_transient()
+}
+
+fn cut_off(n: u32) -> Ended {
+    Ended {
+        n,
+        word: AMBIGUOUS,
+        http_status: None,
+        code: Some("cut_off".into()),
+        retry_after_ms: None,
+    }
+}
+
+fn ended(
+    n: u32,
+    verdict: Verdict,
+    answer: &Result<Answer, TransportError>,
+) -> (Ended, Option<Arc<str>>) {
+    let retry_after =
+        if let Verdict::NotAccepted(refusal) = verdict { refusal.retry_after } else { None };
+    let retry_after_ms = retry_after.map(crate::store::millis);
+    let (http_status, code, provider_id) = match answer {
+        Ok(answer) => {
+            let mut code = answer.code.clone();
+            if let (Outcome::Ambiguous(cause), None) = (&answer.outcome, &code) {
+                code = Some(cause.as_str().into());
+            }
+            let provider_id = match &answer.outcome {
+                Outcome::Accepted { provider_id: Some(id), .. } => Some(Arc::clone(id)),
+                Outcome::Accepted { provider_id: None, .. }
+                | Outcome::RecipientRejected { .. }
+                | Outcome::RequestRejected
+                | Outcome::Misconfigured
+                | Outcome::Throttled { .. }
+                | Outcome::Unavailable { .. }
+                | Outcome::Ambiguous(_)
+                | Outcome::DuplicateKey
+                | Outcome::KeyBusy => None,
+            };
+            (answer.http_status, code, provider_id)
+        }
+        Err(TransportError::NotSent(cause)) => (None, Some(cause.as_str().into()), None),
+        Err(TransportError::Ambiguous(cause)) => (None, Some(cause.as_str().into()), None),
+    };
+    (Ended { n, word: verdict.word(), http_status, code, retry_after_ms }, provider_id)
+}

@@ -1,0 +1,398 @@
+//! The tables of the mailer: operations within a transaction, the same on both databases.
+//!
+//! INVARIANT: an attempt is written down before its first byte leaves. A run whose job was given
+//! to another ends its own attempts and changes no mail, unless it proves that one was accepted.
+
+mod events;
+mod rows;
+mod suppressions;
+
+use std::sync::Arc;
+
+use super::error::MailerError;
+use super::messages::MailEnqueued;
+use super::provider::WireRequest;
+use super::state::{AMBIGUOUS, Delivery, MailState};
+use super::{Deliver, Mail, MailId};
+use crate::jobs::store::postgres::defect;
+use crate::jobs::tx::{JobTx, Value};
+use crate::jobs::{JobCx, JobId, Jobs, RunKey};
+use crate::store::{StoreError, Timestamp};
+
+pub(super) use events::record;
+pub use rows::Attempt;
+pub(super) use rows::{NewMail, StoredMail};
+pub(super) use suppressions::{is_suppressed, suppress, unsuppress};
+
+/// Stores a mail and its job, once for each key.
+pub(super) async fn insert(
+    tx: &impl JobTx,
+    jobs: &Jobs,
+    queue: &Arc<str>,
+    new: &NewMail,
+    now: Timestamp,
+) -> Result<MailEnqueued, MailerError> {
+    if let Some(known) = known(tx, new).await? {
+        return Ok(known);
+    }
+    if !new.overrides_suppression && is_suppressed(tx, &new.tenant, &new.mail, now).await? {
+        return Err(MailerError::Suppressed);
+    }
+    let insert =
+        "insert into {mail} (id, tenant, idempotency_key, content_hash, kind, content, state,
+        on_unknown, deadline_at, resend_of, created_at, updated_at, overrides_suppression)
+        values (?1, ?2, ?3, ?4, ?5, ?6, 'queued', ?7, ?8, ?9, ?10, ?10, ?11)
+        on conflict (tenant, idempotency_key) do nothing returning 1";
+    let content =
+        serde_json::to_vec(&*new.mail).map_err(|error| MailerError::Store(unwritable(error)))?;
+    let params = [
+        id_of(new.id),
+        (&*new.tenant).into(),
+        (&*new.key).into(),
+        (&new.mail.content_hash()).into(),
+        (&*new.kind).into(),
+        Value::Blob(content),
+        new.on_unknown.as_str().into(),
+        new.deadline.map(|at| at.0).into(),
+        new.resend_of.map_or(Value::Null, id_of),
+        now.0.into(),
+        i64::from(new.overrides_suppression).into(),
+    ];
+    if tx.row(insert, &params).await?.is_none() {
+        // Somebody else was faster.
+        return known(tx, new).await?.ok_or_else(|| defect("a key is taken by nobody").into());
+    }
+    let deliver = jobs.enqueue(Deliver { mail: new.id }).queue(Arc::clone(queue)).class(new.class);
+    let deliver = new.run_at.into_iter().fold(deliver, |job, at| job.at(at));
+    let job = tx.enqueue(deliver).await?;
+    set_job(tx, new.id, job.id()).await?;
+    Ok(MailEnqueued::New(new.id))
+}
+
+/// The mail that has this key, if there is one.
+async fn known(tx: &impl JobTx, new: &NewMail) -> Result<Option<MailEnqueued>, MailerError> {
+    let sql = "select id, content_hash from {mail} where tenant = ?1 and idempotency_key = ?2";
+    let Some(mut row) = tx.row(sql, &[(&*new.tenant).into(), (&*new.key).into()]).await? else {
+        return Ok(None);
+    };
+    let id = rows::mail_id(row.blob(0)?)?;
+    if row.blob(1)? == new.mail.content_hash() {
+        return Ok(Some(MailEnqueued::Replayed(id)));
+    }
+    Err(MailerError::KeyConflict { id })
+}
+
+async fn set_job(tx: &impl JobTx, id: MailId, job: Option<JobId>) -> Result<(), StoreError> {
+    let sql = "update {mail} set job_id = ?2 where id = ?1";
+    tx.rows(sql, &[id_of(id), job.map(|job| job.0).into()]).await.map(drop)
+}
+
+/// A mail and its attempts.
+pub(super) async fn find(
+    tx: &impl JobTx,
+    id: MailId,
+) -> Result<Option<(StoredMail, Vec<Attempt>)>, StoreError> {
+    let Some(row) = tx.row(rows::MAIL, &[id_of(id)]).await? else { return Ok(None) };
+    let attempts = tx.rows(rows::ATTEMPTS, &[id_of(id)]).await?;
+    let attempts = attempts.into_iter().map(rows::attempt).collect::<Result<_, _>>()?;
+    Ok(Some((rows::mail(row)?, attempts)))
+}
+
+/// What is to be sent; `None`: it was forgotten.
+pub(super) async fn content(tx: &impl JobTx, id: MailId) -> Result<Option<Mail>, StoreError> {
+    let sql = "select content from {mail} where id = ?1";
+    let row = tx.row(sql, &[id_of(id)]).await?;
+    let content = row.map(|mut row| row.blob_or_none(0)).transpose()?.flatten();
+    content.map(|json| serde_json::from_slice(&json).map_err(unwritable)).transpose()
+}
+
+/// A request that was frozen, and when it first went out.
+pub(super) async fn wire(
+    tx: &impl JobTx,
+    id: MailId,
+    provider: &str,
+) -> Result<Option<(WireRequest, Timestamp)>, StoreError> {
+    let sql =
+        "select request, first_attempt_at from {mail_wire} where mail_id = ?1 and provider = ?2";
+    let Some(mut row) = tx.row(sql, &[id_of(id), provider.into()]).await? else {
+        return Ok(None);
+    };
+    let request = serde_json::from_slice(&row.blob(0)?).map_err(unwritable)?;
+    Ok(Some((request, Timestamp(row.int(1)?))))
+}
+
+/// Writes down that an attempt begins: from here on it may have been accepted.
+pub(super) async fn begin(
+    tx: &impl JobTx,
+    run: RunKey,
+    id: MailId,
+    provider: &str,
+    request: &WireRequest,
+    now: Timestamp,
+) -> Result<u32, MailerError> {
+    if !holds(tx, run).await? {
+        return Err(MailerError::Fenced);
+    }
+    let taken = "update {mail} set state = 'sending', provider = ?2, updated_at = ?3
+        where id = ?1 and state in ('queued', 'sending', 'retry_wait') returning 1";
+    let params = [id_of(id), provider.into(), now.0.into()];
+    if tx.row(taken, &params).await?.is_none() {
+        return Err(MailerError::Fenced);
+    }
+    let frozen =
+        serde_json::to_vec(request).map_err(|error| MailerError::Store(unwritable(error)))?;
+    let freeze = "insert into {mail_wire} (mail_id, provider, request, first_attempt_at)
+        values (?1, ?2, ?3, ?4) on conflict (mail_id, provider) do nothing";
+    let params = [id_of(id), provider.into(), Value::Blob(frozen), now.0.into()];
+    tx.rows(freeze, &params).await?;
+    let note = "insert into {mail_attempt} (mail_id, n, run, provider, started_at)
+        select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4 from {mail_attempt} where mail_id = ?1
+        returning n";
+    let params = [id_of(id), i64::from(run.run).into(), provider.into(), now.0.into()];
+    let row = tx.row(note, &params).await?;
+    let number = row.ok_or_else(|| defect("no row was returned"))?.int(0)?;
+    Ok(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+/// Whether a run still has its job.
+async fn holds(tx: &impl JobTx, run: RunKey) -> Result<bool, StoreError> {
+    let sql = "select 1 from {job} where id = ?1 and run = ?2 and state = 1 for update";
+    Ok(tx.row(sql, &[run.id.0.into(), i64::from(run.run).into()]).await?.is_some())
+}
+
+/// What an attempt came to.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    pub(super) n: u32,
+    pub(super) word: &'static str,
+    pub(super) http_status: Option<u16>,
+    pub(super) code: Option<Arc<str>>,
+    pub(super) retry_after_ms: Option<i64>,
+}
+
+/// What becomes of the mail.
+#[derive(Debug, Clone)]
+pub(super) struct Change {
+    pub(super) id: MailId,
+    pub(super) state: MailState,
+    pub(super) code: Option<Arc<str>>,
+    pub(super) provider_id: Option<Arc<str>>,
+}
+
+impl Change {
+    pub(super) const fn to(id: MailId, state: MailState) -> Self {
+        Self { id, state, code: None, provider_id: None }
+    }
+}
+
+/// Ends an attempt, whatever has become of the run, and changes the mail if the run still has its
+/// job; ends the job, if the mail is settled. `false`: the run was late.
+pub(super) async fn finish(
+    tx: &impl JobTx,
+    cx: &JobCx,
+    ended: Option<&Ended>,
+    change: &Change,
+    now: Timestamp,
+) -> Result<bool, MailerError> {
+    if let Some(ended) = ended {
+        end_attempt(tx, change.id, ended, now).await?;
+    }
+    if !holds(tx, cx.run()).await? {
+        if change.state == MailState::Accepted {
+            settle(tx, change, now).await?;
+        }
+        return Ok(false);
+    }
+    apply(tx, change, "'queued', 'sending', 'retry_wait'", now).await?;
+    if !change.state.is_open() {
+        tx.complete(cx).await?;
+        set_job(tx, change.id, None).await?;
+    }
+    Ok(true)
+}
+
+/// Ends an attempt and nothing else.
+pub(super) async fn end_attempt(
+    tx: &impl JobTx,
+    id: MailId,
+    ended: &Ended,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sql =
+        "update {mail_attempt} set finished_at = ?3, outcome = ?4, http_status = ?5, code = ?6,
+        retry_after_ms = ?7 where mail_id = ?1 and n = ?2 and finished_at is null";
+    let params = [
+        id_of(id),
+        i64::from(ended.n).into(),
+        now.0.into(),
+        ended.word.into(),
+        ended.http_status.map(i64::from).into(),
+        ended.code.as_deref().into(),
+        ended.retry_after_ms.into(),
+    ];
+    tx.rows(sql, &params).await.map(drop)
+}
+
+/// Proof that a mail was accepted, from wherever, settles one that was given up as unknown.
+pub(super) async fn settle(
+    tx: &impl JobTx,
+    change: &Change,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    apply(tx, change, "'unknown'", now).await
+}
+
+/// Changes a mail that is in one of the states `from`.
+async fn apply(
+    tx: &impl JobTx,
+    change: &Change,
+    from: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let sql = format!(
+        "update {{mail}} set last_code = ?3,
+         state = case when ?2 = 'unknown' and delivery <> 'none' then 'accepted' else ?2 end, provider_id = coalesce(?4, provider_id),
+         updated_at = ?5, delivery = case when ?2 = 'accepted' and delivery = 'none' then 'sent'
+         else delivery end where id = ?1 and state in ({from}) returning 1"
+    );
+    let params = [
+        id_of(change.id),
+        change.state.as_str().into(),
+        change.code.as_deref().into(),
+        change.provider_id.as_deref().into(),
+        now.0.into(),
+    ];
+    Ok(tx.row(&sql, &params).await?.is_some())
+}
+
+/// Calls a mail back that was not sent yet: the job that would have sent it, if it was in time.
+pub(super) async fn cancel(
+    tx: &impl JobTx,
+    id: MailId,
+    now: Timestamp,
+) -> Result<Option<JobId>, StoreError> {
+    // One that may have been accepted cannot be called back.
+    let sql = format!(
+        "update {{mail}} set state = 'cancelled', updated_at = ?2
+         where id = ?1 and state in ('queued', 'retry_wait')
+         and not exists (select 1 from {{mail_attempt}} where mail_id = ?1
+                         and (outcome is null or outcome = '{AMBIGUOUS}')) returning job_id"
+    );
+    let row = tx.row(&sql, &[id_of(id), now.0.into()]).await?;
+    let job = row.map(|mut row| row.int_or_none(0)).transpose()?;
+    Ok(job.map(|job| JobId(job.unwrap_or_default())))
+}
+
+/// Gives a mail that is settled, or unknown, a job once more.
+pub(super) async fn try_again(
+    tx: &impl JobTx,
+    jobs: &Jobs,
+    queue: &Arc<str>,
+    id: MailId,
+    now: Timestamp,
+) -> Result<bool, MailerError> {
+    let sql = "update {mail} set state = 'retry_wait', deadline_at = null, updated_at = ?2
+        where id = ?1 and state in ('unknown', 'dead', 'expired') and content is not null returning 1";
+    if tx.row(sql, &[id_of(id), now.0.into()]).await?.is_none() {
+        return Ok(false);
+    }
+    let job = tx.enqueue(jobs.enqueue(Deliver { mail: id }).queue(Arc::clone(queue))).await?;
+    set_job(tx, id, job.id()).await?;
+    Ok(true)
+}
+
+/// Gives up a mail of which nobody knows whether it was accepted. `false`: it is no such mail.
+pub(super) async fn give_up(
+    tx: &impl JobTx,
+    id: MailId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let mut change = Change::to(id, MailState::Dead);
+    change.code = Some("mailer.given_up".into());
+    settle(tx, &change, now).await
+}
+
+/// Whether a recipient of a stored mail got onto the list since.
+pub(super) async fn is_still_suppressed(
+    tx: &impl JobTx,
+    tenant: &str,
+    id: MailId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let sql = "select overrides_suppression from {mail} where id = ?1";
+    let row = tx.row(sql, &[id_of(id)]).await?;
+    let overrides = row.map(|mut row| row.int(0)).transpose()?;
+    match content(tx, id).await? {
+        Some(mail) if overrides == Some(0) => is_suppressed(tx, tenant, &mail, now).await,
+        _ => Ok(false),
+    }
+}
+
+/// Mails whose job is gone without having settled them: it was poison, or an operator's doing.
+pub(super) async fn orphans(tx: &impl JobTx, limit: u32) -> Result<Vec<MailId>, StoreError> {
+    let sql = "select id from {mail} where state in ('queued', 'sending', 'retry_wait')
+        and job_id is not null
+        and not exists (select 1 from {job} where {job}.id = {mail}.job_id) limit ?1";
+    let rows = tx.rows(sql, &[i64::from(limit).into()]).await?;
+    rows.into_iter().map(|mut row| rows::mail_id(row.blob(0)?)).collect()
+}
+
+/// Settles a mail whose job is gone: as unknown if an attempt may have been accepted.
+pub(super) async fn bury(tx: &impl JobTx, id: MailId, now: Timestamp) -> Result<(), StoreError> {
+    let sql = format!(
+        "update {{mail}} set last_code = 'mailer.job_gone', job_id = null, updated_at = ?2,
+         state = case when exists (select 1 from {{mail_attempt}} where mail_id = ?1
+                                   and (outcome is null or outcome = '{AMBIGUOUS}'))
+                      then 'unknown' else 'dead' end
+         where id = ?1 and state in ('queued', 'sending', 'retry_wait')
+         and not exists (select 1 from {{job}} where {{job}}.id = {{mail}}.job_id)"
+    );
+    tx.rows(&sql, &[id_of(id), now.0.into()]).await.map(drop)
+}
+
+/// Forgets what was in mails that were settled before a moment; at most `limit`. How many.
+pub(super) async fn forget(
+    tx: &impl JobTx,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql = "update {mail} set content = null where id in (
+        select id from {mail} where content is not null and updated_at < ?1
+        and state not in ('queued', 'sending', 'retry_wait', 'unknown') limit ?2) returning id";
+    let forgotten = tx.rows(sql, &[before.0.into(), i64::from(limit).into()]).await?;
+    let count = u64::try_from(forgotten.len()).unwrap_or(u64::MAX);
+    for mut row in forgotten {
+        let id = Value::Blob(row.blob(0)?);
+        tx.rows("delete from {mail_wire} where mail_id = ?1", &[id]).await?;
+    }
+    Ok(count)
+}
+
+/// Raises the delivery of a mail, never lowers it.
+pub(super) async fn deliver(
+    tx: &impl JobTx,
+    id: MailId,
+    to: Delivery,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let lower = Delivery::ALL.iter().filter(|known| **known < to);
+    let lower: Vec<_> = lower.map(|known| format!("'{known}'")).collect();
+    if lower.is_empty() {
+        return Ok(false);
+    }
+    let sql = format!(
+        "update {{mail}} set delivery = ?2, updated_at = ?3
+         where id = ?1 and delivery in ({}) returning 1",
+        lower.join(", ")
+    );
+    Ok(tx.row(&sql, &[id_of(id), to.as_str().into(), now.0.into()]).await?.is_some())
+}
+
+/// As a parameter.
+fn id_of(id: MailId) -> Value {
+    id.as_bytes().into()
+}
+
+fn unwritable(error: serde_json::Error) -> StoreError {
+    StoreError::Failed(StoreError::source(error))
+}

@@ -1,0 +1,122 @@
+//! Rows of mails and attempts.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::jobs::Class;
+use crate::jobs::store::postgres::defect;
+use crate::jobs::tx::Row;
+use crate::mailer::state::{Delivery, MailState, OnUnknown};
+use crate::mailer::{Mail, MailId};
+use crate::store::{StoreError, Timestamp};
+
+/// A mail to be stored.
+#[derive(Debug, Clone)]
+pub(in crate::mailer) struct NewMail {
+    pub(in crate::mailer) id: MailId,
+    pub(in crate::mailer) tenant: Arc<str>,
+    pub(in crate::mailer) key: Arc<str>,
+    pub(in crate::mailer) kind: Arc<str>,
+    pub(in crate::mailer) mail: Arc<Mail>,
+    pub(in crate::mailer) on_unknown: OnUnknown,
+    pub(in crate::mailer) deadline: Option<Timestamp>,
+    pub(in crate::mailer) run_at: Option<Timestamp>,
+    pub(in crate::mailer) class: Class,
+    pub(in crate::mailer) resend_of: Option<MailId>,
+    /// Whether suppressed recipients get it all the same.
+    pub(in crate::mailer) overrides_suppression: bool,
+}
+
+/// A mail that is stored.
+#[derive(Debug, Clone)]
+pub(in crate::mailer) struct StoredMail {
+    pub(in crate::mailer) id: MailId,
+    pub(in crate::mailer) tenant: Arc<str>,
+    pub(in crate::mailer) kind: Arc<str>,
+    pub(in crate::mailer) state: MailState,
+    pub(in crate::mailer) delivery: Delivery,
+    pub(in crate::mailer) on_unknown: OnUnknown,
+    pub(in crate::mailer) deadline: Option<Timestamp>,
+    pub(in crate::mailer) provider: Option<Arc<str>>,
+    pub(in crate::mailer) provider_id: Option<Arc<str>>,
+    pub(in crate::mailer) code: Option<Arc<str>>,
+    pub(in crate::mailer) resend_of: Option<MailId>,
+    pub(in crate::mailer) created_at: Timestamp,
+    pub(in crate::mailer) updated_at: Timestamp,
+}
+
+/// One attempt to send a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// Its number, from 1.
+    pub n: u32,
+    /// The run of the job that made it.
+    #[serde(skip)]
+    pub run: i32,
+    /// Who was asked.
+    pub provider: Arc<str>,
+    /// What became of it; `None` while it is under way, or was cut off and is not settled yet.
+    ///
+    /// One of `accepted`, `duplicate`, `ambiguous`, `busy`, `throttled`, `quota`, `unavailable`,
+    /// `misconfigured`, `not_sent`, `not_encodable`, `recipient_rejected`, `request_rejected`.
+    pub outcome: Option<Arc<str>>,
+    /// The status of the answer.
+    pub http_status: Option<u16>,
+    /// The provider's own code.
+    pub code: Option<Arc<str>>,
+    /// When it began: before the first byte left.
+    pub started_at: Timestamp,
+    /// When it was over.
+    pub finished_at: Option<Timestamp>,
+}
+
+pub(super) const MAIL: &str = "select id, tenant, kind, state, delivery, on_unknown, deadline_at,
+    provider, provider_id, last_code, resend_of, created_at, updated_at
+    from {mail} where id = ?1";
+
+pub(super) fn mail(mut row: Row) -> Result<StoredMail, StoreError> {
+    Ok(StoredMail {
+        id: mail_id(row.blob(0)?)?,
+        tenant: row.text(1)?.into(),
+        kind: row.text(2)?.into(),
+        state: word(MailState::parse(&row.text(3)?))?,
+        delivery: word(Delivery::parse(&row.text(4)?))?,
+        on_unknown: word(OnUnknown::parse(&row.text(5)?))?,
+        deadline: row.int_or_none(6)?.map(Timestamp),
+        provider: row.text_or_none(7)?.map(Into::into),
+        provider_id: row.text_or_none(8)?.map(Into::into),
+        code: row.text_or_none(9)?.map(Into::into),
+        resend_of: row.blob_or_none(10)?.map(mail_id).transpose()?,
+        created_at: Timestamp(row.int(11)?),
+        updated_at: Timestamp(row.int(12)?),
+    })
+}
+
+pub(super) const ATTEMPTS: &str = "select n, run, provider, outcome, http_status, code, started_at,
+    finished_at from {mail_attempt} where mail_id = ?1 order by n";
+
+pub(super) fn attempt(mut row: Row) -> Result<Attempt, StoreError> {
+    let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
+    Ok(Attempt {
+        n: number(row.int(0)?),
+        run: i32::try_from(row.int(1)?).unwrap_or(i32::MAX),
+        provider: row.text(2)?.into(),
+        outcome: row.text_or_none(3)?.map(Into::into),
+        http_status: row.int_or_none(4)?.and_then(|status| u16::try_from(status).ok()),
+        code: row.text_or_none(5)?.map(Into::into),
+        started_at: Timestamp(row.int(6)?),
+        finished_at: row.int_or_none(7)?.map(Timestamp),
+    })
+}
+
+/// The number of a mail in its column.
+pub(super) fn mail_id(bytes: Vec<u8>) -> Result<MailId, StoreError> {
+    let bytes = bytes.try_into().map_err(|_other: Vec<u8>| defect("a mail has no number"))?;
+    Ok(MailId::from_bytes(bytes))
+}
+
+fn word<T>(known: Option<T>) -> Result<T, StoreError> {
+    known.ok_or_else(|| defect("a mail has a state that is not known"))
+}

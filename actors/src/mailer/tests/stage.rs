@@ -1,0 +1,208 @@
+//! A mailer on a real database, with providers that say what a test wants.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+
+use crate::jobs::Jobs;
+use crate::jobs::tests::{Base, eventually};
+use crate::jobs::tx::{JobTx, Row, Value, transact};
+use crate::kernel::Tree;
+use crate::mailer::provider::{
+    Answer, Capabilities, EncodeError, Idempotency, MailProvider, Outcome, TransportError,
+    WireRequest,
+};
+use crate::mailer::{
+    Mail, MailId, MailState, MailStatus, Mailbox, Mailer, MailerBuilder, ProviderSpec,
+};
+use crate::store::{Store, StoreError};
+
+/// What a provider does next.
+#[derive(Debug, Clone)]
+pub(super) enum Act {
+    Say(Outcome),
+    Fail(TransportError),
+    Panic,
+    Hang,
+}
+
+/// A provider that does what it is told, and accepts when it is told nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Script(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: &'static str,
+    capabilities: Capabilities,
+    acts: Mutex<VecDeque<Act>>,
+    always: Mutex<Option<Act>>,
+    sent: Mutex<Vec<WireRequest>>,
+}
+
+impl Script {
+    pub(super) fn new(name: &'static str, idempotency: Idempotency) -> Self {
+        let capabilities = Capabilities { idempotency, max_bytes: 1 << 20, max_recipients: 50 };
+        Self(Arc::new(Inner {
+            name,
+            capabilities,
+            acts: Mutex::default(),
+            always: Mutex::default(),
+            sent: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn next(&self, act: Act) {
+        self.0.acts.lock().push_back(act);
+    }
+
+    pub(super) fn always(&self, act: Act) {
+        *self.0.always.lock() = Some(act);
+    }
+
+    pub(super) fn sent(&self) -> Vec<WireRequest> {
+        self.0.sent.lock().clone()
+    }
+
+    fn act(&self) -> Act {
+        let next = self.0.acts.lock().pop_front().or_else(|| self.0.always.lock().clone());
+        next.unwrap_or_else(|| Act::Say(accepted()))
+    }
+}
+
+pub(super) fn accepted() -> Outcome {
+    Outcome::Accepted { provider_id: Some("p-1".into()), recipients: Vec::new() }
+}
+
+impl MailProvider for Script {
+    fn name(&self) -> &str {
+        self.0.name
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    /// Different each time, as a template that changed.
+    fn encode(&self, id: MailId, _: &Mail) -> Result<WireRequest, EncodeError> {
+        Ok(WireRequest {
+            url: "http://127.0.0.1/".to_owned(),
+            headers: Vec::new(),
+            body: fastrand::u64(..).to_be_bytes().to_vec(),
+            idempotency_key: Some(id.to_string()),
+        })
+    }
+
+    fn send<'a>(
+        &'a self,
+        request: &'a WireRequest,
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Answer, TransportError>> {
+        self.0.sent.lock().push(request.clone());
+        async move {
+            let outcome = match self.act() {
+                Act::Say(outcome) => outcome,
+                Act::Fail(error) => return Err(error),
+                Act::Panic => panic!("the provider panicked"),
+                Act::Hang => {
+                    tokio::time::sleep(timeout).await;
+                    let late = crate::mailer::provider::AmbiguousCause::Timeout;
+                    return Err(TransportError::Ambiguous(late));
+                }
+            };
+            Ok(Answer { outcome, http_status: Some(200), code: None, rate: None })
+        }
+        .boxed()
+    }
+}
+
+/// A mailer that runs.
+pub(super) struct Stage {
+    pub(super) mailer: Mailer,
+    pub(super) jobs: Jobs,
+    pub(super) store: Store,
+    tree: Tree,
+}
+
+impl Stage {
+    pub(super) async fn start(
+        base: &Base,
+        providers: &[&Script],
+        change: impl FnOnce(MailerBuilder) -> MailerBuilder,
+    ) -> Self {
+        let (store, tree) = (base.open().await, Tree::new());
+        let builder = change(Mailer::builder(&store));
+        let add = |builder: MailerBuilder, script: &&Script| {
+            builder.provider(ProviderSpec::new((*script).clone()))
+        };
+        let mailer = providers.iter().fold(builder, add).build(&tree).unwrap();
+        let jobs = Jobs::builder(&store).beat_every(Duration::from_millis(50)).threads(2);
+        let jobs = mailer.declare(jobs).start(&tree).await.unwrap();
+        drop(mailer.start(&jobs, &tree));
+        Self { mailer, jobs, store, tree }
+    }
+
+    pub(super) async fn send(&self, mail: Mail) -> MailId {
+        self.mailer.enqueue(mail).await.unwrap().id()
+    }
+
+    pub(super) async fn status(&self, id: MailId) -> MailStatus {
+        self.mailer.find(id).await.unwrap().expect("the mail is known")
+    }
+
+    pub(super) async fn reaches(&self, id: MailId, state: MailState) -> MailStatus {
+        let reached = async || Some(self.status(id).await).filter(|mail| mail.state == state);
+        eventually(reached, &format!("a mail is {state}")).await
+    }
+
+    /// Takes the jobs away, as an operator's statement might. How many.
+    pub(super) async fn store_job_away(&self) -> usize {
+        self.rows("delete from {job} returning 1", Vec::new()).await
+    }
+
+    /// Makes all mails older.
+    pub(super) async fn age(&self, by: Duration) {
+        let sql = "update {mail} set updated_at = updated_at - ?1 returning 1";
+        self.rows(sql, vec![crate::store::millis(by).into()]).await;
+    }
+
+    /// Gives the jobs that run to another process.
+    pub(super) async fn steal_job(&self) {
+        let sql = "update {job} set run = run + 1, node = ?1 where state = 1 returning 1";
+        let other = crate::jobs::NodeId::fresh().to_string();
+        assert_eq!(self.rows(sql, vec![other.as_str().into()]).await, 1);
+    }
+
+    async fn rows(&self, sql: &'static str, params: Vec<Value>) -> usize {
+        let rows: Result<Vec<Row>, StoreError> =
+            transact!(&self.store, tx => tx.rows(sql, &params));
+        rows.unwrap().len()
+    }
+
+    pub(super) async fn stop(self) {
+        self.jobs.drain(Duration::from_secs(5)).await;
+        self.tree.stop(Duration::from_secs(5)).await;
+        self.store.close().await;
+    }
+}
+
+pub(super) fn mail_to(address: &str, words: &str) -> Mail {
+    let from = Mailbox::parse("shop@example.com").unwrap();
+    let to = Mailbox::parse(address).unwrap();
+    Mail::builder(from, [to]).subject(words.parse().unwrap()).text(words).build().unwrap()
+}
+
+pub(super) fn mail(words: &str) -> Mail {
+    mail_to("ada@example.com", words)
+}
+
+/// The words of the ledger.
+pub(super) fn outcomes(mail: &MailStatus) -> Vec<String> {
+    let of = |attempt: &crate::mailer::Attempt| {
+        format!("{} {}", attempt.provider, attempt.outcome.as_deref().unwrap_or("open"))
+    };
+    mail.attempts.iter().map(of).collect()
+}
