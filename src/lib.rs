@@ -59,6 +59,8 @@
 //! | circuit breaker per dependency | [`breaker`] |
 //! | single-flight cache | [`cache_fill`] |
 //! | durable jobs with back-pressure | [`jobs`] |
+//! | mail that is never lost, doubled or late | [`mailer`] |
+//! | webhooks, verified, stored as they came and handled once | [`inbox`] |
 //! | SQLite and PostgreSQL behind one seam | [`store`] |
 //! | checks, readiness, liveness, start-up | [`health`] |
 //! | request ids, deadlines, panics, error documents, probes, drain | [`edge`], [`problem`] |
@@ -74,7 +76,7 @@ pub mod telemetry;
 
 pub use runtime::Steadfast;
 #[doc(inline)]
-pub use steadfast_actors::{breaker, cache_fill, health, jobs, kernel, store};
+pub use steadfast_actors::{breaker, cache_fill, health, inbox, jobs, kernel, mailer, store, tls};
 
 /// What a `main` and its handlers usually need: `use steadfast::prelude::*;`.
 pub mod prelude {

@@ -122,6 +122,11 @@ fn accept(headers: &HeaderMap, limit: usize) -> Result<usize, Problem> {
     if !is_json(headers) {
         return Err(Problem::known(Code::new("body.unsupported_type")));
     }
+    within(headers, limit)
+}
+
+/// The same whatever its type.
+pub(super) fn within(headers: &HeaderMap, limit: usize) -> Result<usize, Problem> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let encoding = text(header::CONTENT_ENCODING).unwrap_or("identity");
     if !encoding.eq_ignore_ascii_case("identity") {
@@ -139,7 +144,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     (main.eq_ignore_ascii_case("application") && sub == "json") || sub.ends_with("+json")
 }
 
-async fn read(mut body: Payload, limit: usize) -> Result<BytesMut, Problem> {
+/// Reads a body, and stops one chunk after the limit.
+pub(super) async fn read(mut body: Payload, limit: usize) -> Result<BytesMut, Problem> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| payload(&error).caused_by(error.to_string()))?;

@@ -17,12 +17,14 @@ mod health;
 mod in_flight;
 mod json;
 mod normalise;
+mod raw_json;
 mod recover;
 mod request_context;
 pub(crate) mod shutdown;
 mod stack;
 mod trigger;
 mod watch;
+mod webhook;
 
 pub use body::EdgeBody;
 pub use deadline::{Deadline, DeadlineService, Scoped};
@@ -31,6 +33,7 @@ pub use health::Probes;
 pub use in_flight::{InFlight, InFlightGuard};
 pub use json::{Json, JsonLimit};
 pub use normalise::Normalise;
+pub use raw_json::RawJson;
 pub use recover::{AbortResponse, PanicReport, Phase, Recover};
 pub use request_context::{
     Ctx, REQUEST_ID, REQUEST_TIMEOUT_MS, RequestGuard, TRACEPARENT, TrustPolicy,
@@ -38,3 +41,4 @@ pub use request_context::{
 pub use shutdown::{DrainPlan, Drained};
 pub use stack::{Edge, EdgeFuture, EdgeService};
 pub use trigger::ShutdownTrigger;
+pub use webhook::receive;

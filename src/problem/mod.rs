@@ -41,8 +41,10 @@ use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value};
 use steadfast_actors::breaker::{BreakerError, Rejected};
 use steadfast_actors::cache_fill::FillError;
+use steadfast_actors::inbox::{DecodeError, InboxError, RawJsonError};
 use steadfast_actors::jobs::JobsError;
 use steadfast_actors::kernel::{CallError, Code, Fault, Refused, RequestContext, Stopped};
+use steadfast_actors::mailer::MailerError;
 use steadfast_actors::store::StoreError;
 
 pub(crate) use codes::for_status;
@@ -311,7 +313,7 @@ macro_rules! faults {
     )+};
 }
 
-faults!(Refused, Stopped, Rejected, FillError, StoreError);
+faults!(Refused, Stopped, Rejected, FillError, RawJsonError, StoreError);
 
 impl From<CallError> for Problem {
     fn from(error: CallError) -> Self {
@@ -327,6 +329,38 @@ impl From<JobsError> for Problem {
         }
         let stored_nothing = error.stored_nothing();
         Self::from_fault(error).with_retryable(stored_nothing)
+    }
+}
+
+impl From<InboxError> for Problem {
+    fn from(error: InboxError) -> Self {
+        if let InboxError::Jobs(jobs) = error {
+            return jobs.into();
+        }
+        if let InboxError::Call(call) = error {
+            return call.into();
+        }
+        Self::from_fault(error)
+    }
+}
+
+impl From<MailerError> for Problem {
+    fn from(error: MailerError) -> Self {
+        if let MailerError::Jobs(jobs) = error {
+            return jobs.into();
+        }
+        if let MailerError::Call(call) = error {
+            return call.into();
+        }
+        Self::from_fault(error)
+    }
+}
+
+/// Of the document nothing is told but where it is not what was expected.
+impl From<DecodeError> for Problem {
+    fn from(error: DecodeError) -> Self {
+        let problem = Self::known(Code::new("json.invalid"));
+        problem.with("line", error.line()).with("column", error.column()).caused_by(error)
     }
 }
 

@@ -12,8 +12,10 @@ use steadfast_actors::cache_fill::{self, Cache, CacheBuilder, Key};
 use steadfast_actors::health::{
     CheckCx, CheckError, CheckSpec, Detail, Health, HealthRegistry, Heartbeats, StartTask,
 };
+use steadfast_actors::inbox::{Inbox, RegisteredInbox};
 use steadfast_actors::jobs::{Jobs, JobsBuilder, JobsError};
 use steadfast_actors::kernel::{Context, Group, Placement, Ref, Spec, Strategy, Tree};
+use steadfast_actors::mailer::{Mailer, MailerActor, MailerBuilder, MailerError};
 use steadfast_actors::store::{BreakerMemory, Store, StoreActor};
 
 use super::error::StartError;
@@ -180,6 +182,28 @@ impl Builder {
         }
         self.job_queues.push(jobs.clone());
         Ok(jobs)
+    }
+
+    /// Adds a mailer's breakers, one for each provider. [Declare](Mailer::declare) its job in the
+    /// queue, and give both to [`start_mailer`](Self::start_mailer).
+    ///
+    /// # Errors
+    ///
+    /// Something is wrong with the declaration.
+    pub fn mailer(&mut self, mailer: MailerBuilder) -> Result<Mailer, MailerError> {
+        mailer.build_with(|breaker| self.breaker(breaker))
+    }
+
+    /// Adds a mailer's actor: from here on mails can be enqueued.
+    pub fn start_mailer(&mut self, mailer: &Mailer, jobs: &Jobs) -> Ref<MailerActor> {
+        mailer.attach(jobs);
+        self.actor(mailer.spec())
+    }
+
+    /// Adds an inbox whose handlers `jobs` has; see
+    /// [`InboxBuilder::register`](crate::inbox::InboxBuilder::register).
+    pub fn inbox(&mut self, inbox: RegisteredInbox, jobs: &Jobs) -> Inbox {
+        self.group("inbox", Strategy::OneForOne, |group| inbox.add_to(group, jobs))
     }
 
     /// Adds a check of a dependency, run in the background.

@@ -58,8 +58,10 @@ thread_local! {
 }
 
 impl Steadfast {
-    /// Declares what the runtime is made of.
+    /// Declares what the runtime is made of. Makes ring the process's default provider of
+    /// cryptography, unless there is one: see [`tls`](crate::tls).
     pub fn builder() -> Builder {
+        crate::tls::install_default_provider();
         Builder::new()
     }
 

@@ -5,3 +5,4 @@ mod logs; // what is recorded of a request
 mod panics; // what a panic costs
 mod requests; // ids, deadlines, cancellation
 mod support; // a server per test, and a client that shows every byte
+mod webhooks; // raw JSON, and what becomes of a delivery

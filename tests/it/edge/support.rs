@@ -250,6 +250,29 @@ impl Wire {
         tokio::time::timeout(PATIENCE, self.answer(bodyless)).await?
     }
 
+    /// Sends a request whose body has no end, until there is an answer. With how many bytes of it
+    /// were sent.
+    pub(super) async fn ask_without_end(&mut self, request: &Request) -> (Answer, usize) {
+        self.send(&request.clone().header("transfer-encoding", "chunked")).await;
+        let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x1_0000], b"\r\n"].concat();
+        let (mut place, mut sent) = (0, 0);
+        let answered = async |wire: &Self| loop {
+            tokio::select! {
+                biased;
+                _ = wire.stream.readable() => return sent,
+                _ = wire.stream.writable() => {
+                    if let Ok(count) = wire.stream.try_write(&chunk[place..]) {
+                        place = (place + count) % chunk.len();
+                        sent += count;
+                    }
+                }
+            }
+        };
+        let mut answered = answered;
+        let sent = tokio::time::timeout(PATIENCE, answered(self)).await.unwrap();
+        (self.answer(false).await.unwrap(), sent)
+    }
+
     /// Closes without saying goodbye.
     pub(super) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
