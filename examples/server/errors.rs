@@ -5,6 +5,7 @@ use steadfast::cache_fill::FillError;
 use steadfast::kernel::Code;
 use steadfast::problem::Problem;
 
+use crate::mails::MailsError;
 use crate::orders::OrderError;
 use crate::rates::RatesError;
 use crate::upstream::ControlError;
@@ -22,7 +23,8 @@ impl From<OrderError> for Problem {
     fn from(error: OrderError) -> Self {
         let (status, title) = match error {
             OrderError::Store(error) => return error.into(),
-            OrderError::Jobs(error) => return error.into(),
+            OrderError::Mailer(error) => return error.into(),
+            OrderError::Mail(error) => return Self::from_fault(error),
             OrderError::UnknownProduct => (StatusCode::NOT_FOUND, "No such product"),
             OrderError::Unknown => (StatusCode::NOT_FOUND, "No such order"),
             OrderError::IllegalTransition { .. } => {
@@ -54,5 +56,17 @@ impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let title = "The upstream has no control route that answers";
         Self::from_fault(error).with_status(StatusCode::BAD_GATEWAY).with_title(title)
+    }
+}
+
+impl From<MailsError> for Problem {
+    fn from(error: MailsError) -> Self {
+        match error {
+            MailsError::Mail(error) => {
+                let detail = error.to_string();
+                Self::from_fault(error).with_detail(detail)
+            }
+            MailsError::Mailer(error) => error.into(),
+        }
     }
 }

@@ -4,31 +4,32 @@ use std::error::Error;
 use std::sync::Arc;
 
 use serde::Serialize;
-use steadfast::jobs::{Class, Job, JobId, JobInfo, JobState, Jobs, QueueSpec};
-use steadfast::runtime::Builder;
+use steadfast::jobs::{Class, Job, JobId, JobInfo, JobState, Jobs, JobsBuilder, QueueSpec};
+use steadfast::mailer::{Deliver, Mailer};
 use steadfast::store::Store;
 
-use crate::orders::{self, Confirm};
 use crate::reports::{self, Report};
 
 /// None of these jobs ends its process, but whoever tries out `kill -9` does, again and again: let
 /// it take many deaths until one of them is blamed.
 const POISON_AFTER: i16 = 20;
 
-/// Declares the queue, its kinds of jobs and its workers.
+/// Workers that send mails: each waits for the upstream most of the time.
+const MAILERS: u16 = 16;
+
+/// Declares the queues, their kinds of jobs and their workers.
 ///
 /// # Errors
 ///
-/// A setting is out of its range, or the store failed.
-pub(crate) async fn declare(builder: &mut Builder, store: &Store) -> Result<Jobs, Box<dyn Error>> {
+/// A setting is out of its range.
+pub(crate) fn declare(store: &Store, mailer: &Mailer) -> Result<JobsBuilder, Box<dyn Error>> {
     let reports = QueueSpec::new(Report::QUEUE).guard(reports::guard()?);
     let jobs = Jobs::builder(store)
-        .handle(orders::confirm)
         .handle(reports::write)
-        .queue(QueueSpec::new(Confirm::QUEUE))
+        .queue(QueueSpec::new(Deliver::QUEUE).workers(MAILERS))
         .queue(reports)
         .poison_after(POISON_AFTER);
-    Ok(builder.jobs(jobs).await?)
+    Ok(mailer.declare(jobs))
 }
 
 /// A job, as a client sees it.

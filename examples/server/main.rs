@@ -13,15 +13,18 @@
 //! curl -i localhost:8080/demo/panic                 # 500, and the connection lives
 //! curl -X POST localhost:8080/demo/actors/flaky/poison   # a supervised restart
 //! curl -i localhost:8080/orders -H 'content-type: application/json' \
-//!      -d '{"product_id":1,"quantity":2,"email":"ada@example.com"}'   # order, counter and job
+//!      -d '{"product_id":1,"quantity":2,"email":"ada@example.com"}'   # order, counter and mail
 //! curl -i localhost:8080/reports -H 'content-type: application/json' \
 //!      -d '{"name":"monthly"}'                      # a job that may be shed
 //! curl localhost:8080/jobs/2                        # how far it is; kill -9 loses neither
+//! curl -i localhost:8080/mails -H 'content-type: application/json' -H 'idempotency-key: a' \
+//!      -d '{"to":"ada@example.com","subject":"Hi","text":"Hello"}'   # 202, and the same id again
+//! curl localhost:8080/demo/upstream                 # what really arrived at the provider
 //! curl localhost:8080/demo/stats                    # what really happened
 //! ```
 //!
 //! Where to read on: `serve.rs` puts everything together, `services.rs` declares the actors,
-//! `products.rs`, `rates.rs`, `orders.rs` and `reports.rs` are concerns as an application writes
+//! `products.rs`, `rates.rs`, `orders.rs`, `mails.rs`, `webhooks.rs` and `reports.rs` are concerns as an application writes
 //! them. `simulator/` is
 //! the third party, which knows nothing of this library.
 
@@ -31,6 +34,7 @@ mod demo;
 mod errors;
 mod flaky;
 mod jobs;
+mod mails;
 mod options;
 mod orders;
 mod products;
@@ -42,6 +46,7 @@ mod services;
 mod simulator;
 mod slow;
 mod upstream;
+mod webhooks;
 
 use std::error::Error;
 use std::io::{self, Write};

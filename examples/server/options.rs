@@ -15,9 +15,15 @@ Routes of the application (--listen):
   GET  /products/{id}              a product, read through the cache (`x-cache` says how)
   GET  /rates/{currency}           an exchange rate, asked of the upstream through a breaker
   POST /orders                     {product_id, quantity, email}: an order, its product's counter
-                                   and its confirmation job, all or nothing
+                                   and its confirmation mail, all or nothing
   GET  /orders/{id}                an order
   PATCH /orders/{id}               {status: pending|paid|shipped|cancelled}
+  POST /mails                      {to, subject, text, html?}, `Idempotency-Key`: a mail; the same
+                                   key and content is the same mail
+  GET  /mails/{id}                 how far a mail is, with every attempt
+  POST /webhooks/standard          an event of a Standard Webhooks source
+  POST /webhooks/github            an event of GitHub
+  GET  /events/{id}                an event that was received; /events/{id}/raw its exact bytes
   POST /reports                    {name}: a job of 20 ms that gives way under overload
   GET  /jobs/{id}                  how far a job is
   GET  /livez /readyz /startupz    probes; `?verbose` lists the checks
@@ -74,11 +80,25 @@ pub(crate) struct Options {
     #[arg(long, env = "STEADFAST_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
+    /// The secret of the webhook source `standard`: `whsec_` and Base64 of 24 to 64 bytes.
+    #[arg(long, env = "STEADFAST_WEBHOOK_STANDARD_SECRET", value_name = "SECRET")]
+    #[arg(default_value = STANDARD_SECRET, hide_env_values = true)]
+    pub(crate) webhook_standard_secret: String,
+
+    /// The secret of the webhook source `github`.
+    #[arg(long, env = "STEADFAST_WEBHOOK_GITHUB_SECRET", value_name = "SECRET")]
+    #[arg(default_value = GITHUB_SECRET, hide_env_values = true)]
+    pub(crate) webhook_github_secret: String,
+
     /// How long a cached product is fresh, in milliseconds.
     #[arg(long, env = "STEADFAST_PRODUCT_TTL_MS", value_name = "MS")]
     #[arg(default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     product_ttl_ms: u64,
 }
+
+/// Known to everybody: for a demonstration on loopback, and nothing else.
+const STANDARD_SECRET: &str = "whsec_c3RlYWRmYXN0LWRlbW8tc2VjcmV0LW5vdC1hLXNlY3JldA==";
+const GITHUB_SECRET: &str = "steadfast-demo-secret";
 
 impl Options {
     /// How long a cached product is fresh.

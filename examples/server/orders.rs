@@ -1,16 +1,17 @@
-//! Orders: a row, a counter and a job that become true together.
+//! Orders: a row, a counter and a mail that become true together.
 
 use std::fmt;
 use std::panic;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use steadfast::jobs::guard::Overload;
-use steadfast::jobs::{Class, Job, JobCx, JobPolicy, JobResult, Jobs, JobsError};
+use steadfast::jobs::Class;
 use steadfast::kernel::{Code, Fault, RequestContext};
+use steadfast::mailer::{EnqueueMail, MailError, Mailer, MailerError};
 use steadfast::store::StoreError;
 
 use crate::database::Database;
+use crate::mails::{self, Address};
 use crate::products::Products;
 
 /// An order, as a client sees it.
@@ -38,7 +39,7 @@ pub(crate) enum Status {
 pub(crate) struct NewOrder {
     pub(crate) product_id: u32,
     pub(crate) quantity: Quantity,
-    pub(crate) email: Email,
+    pub(crate) email: Address,
 }
 
 /// What a client wants changed of an order.
@@ -51,11 +52,6 @@ pub(crate) struct OrderChange {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "u64")]
 pub(crate) struct Quantity(u32);
-
-/// An address that may well be one; only a mail to it would tell.
-#[derive(Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Email(String);
 
 /// Why an order was not placed, found or changed. Variants are different reactions.
 #[derive(Debug, thiserror::Error)]
@@ -72,29 +68,32 @@ pub(crate) enum OrderError {
     /// As the store says.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// As the job queue says.
+    /// As the mailer says.
     #[error(transparent)]
-    Jobs(#[from] JobsError),
+    Mailer(#[from] MailerError),
+    /// The confirmation cannot be written.
+    #[error(transparent)]
+    Mail(#[from] MailError),
 }
 
 /// Places orders and looks after them. Clones share everything.
 #[derive(Debug, Clone)]
 pub(crate) struct Orders {
     database: Database,
-    jobs: Jobs,
+    mailer: Mailer,
     products: Products,
 }
 
 impl Orders {
-    pub(crate) const fn new(database: Database, jobs: Jobs, products: Products) -> Self {
-        Self { database, jobs, products }
+    pub(crate) const fn new(database: Database, mailer: Mailer, products: Products) -> Self {
+        Self { database, mailer, products }
     }
 
     /// Places an order; then the next read of its product counts it.
     ///
     /// # Errors
     ///
-    /// [`OrderError::UnknownProduct`]; or the store or the job queue failed.
+    /// [`OrderError::UnknownProduct`]; or the store or the mailer failed.
     ///
     /// # Cancel safety
     ///
@@ -103,7 +102,7 @@ impl Orders {
         let own = self.clone();
         let placing = async move {
             let product = new.product_id;
-            let placed = own.database.place_order(new, own.jobs).await;
+            let placed = own.database.place_order(new, own.mailer).await;
             // Also after an error: the commit may have been made.
             own.products.forget(product);
             placed
@@ -235,60 +234,6 @@ impl TryFrom<u64> for Quantity {
     }
 }
 
-impl Email {
-    /// LIMIT: the longest address that mail can be sent to (RFC 5321, section 4.5.3.1).
-    const BYTES_MAX: usize = 254;
-
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Email {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let odd = |letter: char| letter.is_control() || letter.is_whitespace();
-        let parts = text.split_once('@');
-        let whole = parts.is_some_and(|(name, host)| {
-            !name.is_empty() && !host.is_empty() && !host.contains('@')
-        });
-        if whole && text.len() <= Self::BYTES_MAX && !text.contains(odd) {
-            return Ok(Self(text));
-        }
-        Err("an e-mail address is name@host, with at most 254 bytes")
-    }
-}
-
-impl fmt::Debug for Email {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Email")
-    }
-}
-
-/// The job that confirms an order to whoever placed it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Confirm {
-    pub(crate) order: i64,
-}
-
-impl Job for Confirm {
-    const KIND: &'static str = "order_confirmation";
-    const QUEUE: &'static str = "orders";
-    const CLASS: Class = Class::Critical;
-
-    /// An order without its confirmation is none: it is taken whole or refused.
-    fn policy() -> JobPolicy {
-        JobPolicy::default().on_overload(Overload::Reject)
-    }
-}
-
-/// Confirms an order. The mail itself comes with the outbox; until then the log tells.
-pub(crate) async fn confirm(job: Confirm, cx: JobCx) -> JobResult {
-    tracing::info!(order = job.order, job = cx.id().0, "order.confirmation_due");
-    Ok(())
-}
-
 impl From<rusqlite::Error> for OrderError {
     fn from(error: rusqlite::Error) -> Self {
         Self::Store(error.into())
@@ -308,7 +253,8 @@ impl Fault for OrderError {
             Self::Unknown => Code::new("order.unknown"),
             Self::IllegalTransition { .. } => Code::new("order.illegal_transition"),
             Self::Store(error) => error.code(),
-            Self::Jobs(error) => error.code(),
+            Self::Mailer(error) => error.code(),
+            Self::Mail(error) => error.code(),
         }
     }
 
@@ -316,7 +262,19 @@ impl Fault for OrderError {
         match self {
             Self::UnknownProduct | Self::Unknown | Self::IllegalTransition { .. } => None,
             Self::Store(error) => error.retry_after(),
-            Self::Jobs(error) => error.retry_after(),
+            Self::Mailer(error) => error.retry_after(),
+            Self::Mail(error) => error.retry_after(),
         }
     }
+}
+
+/// Has an order confirmed to whoever placed it, once.
+pub(crate) fn confirm<'a>(
+    mailer: &'a Mailer,
+    order: &Order,
+    to: &Address,
+) -> Result<EnqueueMail<'a>, MailError> {
+    let mail = mails::confirmation(order.id, to)?;
+    let enqueue = mailer.enqueue(mail).key(format!("order-{}-confirmation", order.id));
+    Ok(enqueue.kind("order_confirmation").class(Class::Critical))
 }

@@ -1,20 +1,26 @@
 //! Which path is answered by whom.
 
-use actix_web::http::{StatusCode, header};
-use actix_web::web::{self, Data, Path, ServiceConfig};
-use actix_web::{HttpResponse, Responder};
-use steadfast::edge::{Ctx, Json};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Responder};
+use serde_json::json;
+use steadfast::edge::{Ctx, Json, receive};
+use steadfast::inbox::{Inbox, InboxId};
 use steadfast::jobs::{JobId, Jobs};
 use steadfast::kernel::Code;
+use steadfast::mailer::{MailId, Mailer};
 use steadfast::problem::Problem;
 
 use crate::demo;
 use crate::errors::no_product;
 use crate::jobs::JobView;
+use crate::mails::{self, MailView, NewMail};
 use crate::orders::{NewOrder, Order, OrderChange, Orders};
 use crate::products::Products;
 use crate::rates::{Currency, Rate, Rates};
 use crate::reports::{self, Report};
+use crate::webhooks::{EventView, Received};
 
 /// Mounts every route of the application.
 pub(crate) fn configure(app: &mut ServiceConfig) {
@@ -22,6 +28,11 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
         .service(web::resource("/rates/{currency}").get(rate).head(rate))
         .service(web::resource("/orders").post(place_order))
         .service(web::resource("/orders/{id}").get(order).head(order).patch(change_order))
+        .service(web::resource("/mails").post(send_mail))
+        .service(web::resource("/mails/{id}").get(mail).head(mail))
+        .service(web::resource("/webhooks/{source}").post(webhook))
+        .service(web::resource("/events/{id}").get(event).head(event))
+        .service(web::resource("/events/{id}/raw").get(raw_event).head(raw_event))
         .service(web::resource("/reports").post(request_report))
         .service(web::resource("/jobs/{id}").get(job).head(job))
         .configure(demo::configure);
@@ -58,6 +69,58 @@ async fn change_order(
     orders: Data<Orders>,
 ) -> Result<Json<Order>, Problem> {
     Ok(Json(orders.change(*id, change.into_inner()).await?))
+}
+
+async fn send_mail(
+    new: Json<NewMail>,
+    request: HttpRequest,
+    mailer: Data<Mailer>,
+) -> Result<impl Responder, Problem> {
+    let key = request.headers().get("idempotency-key").map(HeaderValue::to_str).transpose();
+    let key = key.map_err(|_odd| Problem::known(Code::new("mailer.invalid_setting")))?;
+    let id = mails::accept(&mailer, new.into_inner(), key).await?.id();
+    let mail = mailer.find(id).await?.ok_or_else(no_mail)?;
+    let location = (header::LOCATION, format!("/mails/{id}"));
+    let body = json!({ "id": id, "state": mail.state });
+    Ok(HttpResponse::Accepted().insert_header(location).json(body))
+}
+
+async fn mail(id: Path<String>, mailer: Data<Mailer>) -> Result<Json<MailView>, Problem> {
+    let id: MailId = id.parse().map_err(|_no_number| no_mail())?;
+    Ok(Json(mailer.find(id).await?.ok_or_else(no_mail)?.into()))
+}
+
+fn no_mail() -> Problem {
+    Problem::new(Code::new("mail.unknown"), StatusCode::NOT_FOUND, "No such mail")
+}
+
+async fn webhook(
+    source: Path<String>,
+    request: HttpRequest,
+    body: Payload,
+    inbox: Data<Inbox>,
+) -> Result<impl Responder, Problem> {
+    let receipt = receive(&inbox, &source, &request, body).await?;
+    // Both sources send one event at a time.
+    let received = receipt.events.into_iter().next().map(|event| Received {
+        id: event.id,
+        event_id: event.event_id,
+        duplicate: event.duplicate,
+    });
+    Ok(HttpResponse::Accepted().json(received))
+}
+
+async fn event(id: Path<i64>, inbox: Data<Inbox>) -> Result<Json<EventView>, Problem> {
+    Ok(Json(inbox.find(InboxId(*id)).await?.ok_or_else(no_event)?.into()))
+}
+
+async fn raw_event(id: Path<i64>, inbox: Data<Inbox>) -> Result<impl Responder, Problem> {
+    let body = inbox.raw(InboxId(*id)).await?.ok_or_else(no_event)?;
+    Ok(HttpResponse::Ok().content_type("application/octet-stream").body(body))
+}
+
+fn no_event() -> Problem {
+    Problem::new(Code::new("event.unknown"), StatusCode::NOT_FOUND, "No such event")
 }
 
 async fn request_report(report: Json<Report>, jobs: Data<Jobs>) -> Result<impl Responder, Problem> {

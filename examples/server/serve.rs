@@ -34,8 +34,7 @@ pub(crate) async fn run(options: Options, settings: Settings) -> Result<Drained,
     let (upstream, _simulator) = upstream(options.upstream.clone())?;
 
     let mut builder = Steadfast::builder().config(settings);
-    let ttl = options.product_ttl();
-    let services = Services::declare(&mut builder, database.clone(), &upstream, ttl).await?;
+    let services = Services::declare(&mut builder, database.clone(), &upstream, &options).await?;
     let steadfast = builder.start()?;
 
     let app = bound(options.listen, steadfast.listen(options.listen))?;

@@ -1,23 +1,26 @@
 //! What the handlers work with: one handle per concern, made once.
 
 use std::error::Error;
-use std::time::Duration;
 
 use actix_web::web::{Data, ServiceConfig};
+use steadfast::inbox::Inbox;
 use steadfast::jobs::Jobs;
 use steadfast::kernel::Ref;
+use steadfast::mailer::Mailer;
 use steadfast::runtime::Builder;
 
 use crate::connections::Connections;
 use crate::database::Database;
 use crate::flaky::Flaky;
 use crate::jobs;
-use crate::options::UpstreamUrl;
+use crate::mails;
+use crate::options::{Options, UpstreamUrl};
 use crate::orders::Orders;
 use crate::products::Products;
 use crate::rates::{self, Rates};
 use crate::slow::SlowWork;
 use crate::upstream::UpstreamControl;
+use crate::webhooks;
 
 /// The handles of all concerns. Cheap to clone; every worker has one.
 #[derive(Debug, Clone)]
@@ -25,6 +28,8 @@ pub(crate) struct Services {
     products: Products,
     orders: Orders,
     jobs: Jobs,
+    mailer: Mailer,
+    inbox: Inbox,
     rates: Rates,
     upstream: UpstreamControl,
     flaky: Ref<Flaky>,
@@ -42,15 +47,21 @@ impl Services {
         builder: &mut Builder,
         database: Database,
         upstream: &UpstreamUrl,
-        product_ttl: Duration,
+        options: &Options,
     ) -> Result<Self, Box<dyn Error>> {
         let breaker = builder.breaker(rates::breaker())?;
         let store = database.store();
         builder.store(&store);
-        let jobs = jobs::declare(builder, &store).await?;
-        let products = Products::declare(builder, database.clone(), product_ttl)?;
+        let mailer = mails::declare(builder, &store, upstream)?;
+        let jobs = jobs::declare(&store, &mailer)?;
+        let (inbox, jobs) = webhooks::declare(&store, options)?.register(jobs)?;
+        let jobs = builder.jobs(jobs).await?;
+        builder.start_mailer(&mailer, &jobs);
+        let products = Products::declare(builder, database.clone(), options.product_ttl())?;
         Ok(Self {
-            orders: Orders::new(database, jobs.clone(), products.clone()),
+            orders: Orders::new(database, mailer.clone(), products.clone()),
+            inbox: builder.inbox(inbox, &jobs),
+            mailer,
             products,
             jobs,
             rates: Rates::new(upstream, breaker)?,
@@ -66,6 +77,8 @@ impl Services {
         app.app_data(Data::new(self.products.clone()))
             .app_data(Data::new(self.orders.clone()))
             .app_data(Data::new(self.jobs.clone()))
+            .app_data(Data::new(self.mailer.clone()))
+            .app_data(Data::new(self.inbox.clone()))
             .app_data(Data::new(self.rates.clone()))
             .app_data(Data::new(self.upstream.clone()))
             .app_data(Data::new(self.flaky.clone()))

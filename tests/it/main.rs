@@ -21,6 +21,7 @@ mod server_orders; // a row, a counter and a job
 mod server_products; // cached reads
 mod server_rates; // a third party behind a breaker
 mod server_simulator; // each fault of the third party
+mod server_simulator_mail; // its mail service: two providers, and what is recorded
 mod support; // real servers, problem documents and raw connections
 mod tidy; // what the repository says about itself
 mod wire; // a raw client for servers in this process

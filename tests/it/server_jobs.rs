@@ -272,7 +272,7 @@ async fn what_was_acknowledged_survives_kill_nine_again_and_again() {
     for job in &acknowledged.jobs {
         assert!(done.binary_search(job).is_ok(), "report {job} is lost");
     }
-    let confirmed = "select count(*) from {library}done where kind = 'order_confirmation'";
+    let confirmed = "select count(*) from {library}done where kind = 'mail.deliver'";
     let stored = i64::try_from(orders.len()).unwrap();
     assert_eq!(database.numbers(confirmed).await, [stored], "one for each order that is there");
     let counted = "select orders_count from {shop}products where id = 1";

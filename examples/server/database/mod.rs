@@ -2,7 +2,7 @@
 //! seeded at start-up.
 //!
 //! `sqlite.rs` and `postgres.rs` hold the same operations. Each that writes an order writes its
-//! job in the same transaction.
+//! confirmation in the same transaction.
 
 mod postgres;
 mod sqlite;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use steadfast::jobs::Jobs;
+use steadfast::mailer::Mailer;
 use steadfast::store::{PgOptions, PgStore, SqliteOptions, SqliteStore, Store, StoreError};
 use tempfile::TempDir;
 
@@ -124,19 +124,23 @@ impl Database {
         }
     }
 
-    /// Writes an order, counts it at its product, and enqueues its confirmation: all or nothing.
+    /// Writes an order, counts it at its product, and stores its confirmation: all or nothing.
     ///
     /// # Errors
     ///
-    /// [`OrderError::UnknownProduct`]; or the store or the job queue failed.
+    /// [`OrderError::UnknownProduct`]; or the store or the mailer failed.
     ///
     /// # Cancel safety
     ///
     /// Dropped, the order may be placed all the same.
-    pub(crate) async fn place_order(&self, new: NewOrder, jobs: Jobs) -> Result<Order, OrderError> {
+    pub(crate) async fn place_order(
+        &self,
+        new: NewOrder,
+        mailer: Mailer,
+    ) -> Result<Order, OrderError> {
         match self {
-            Self::Sqlite(shop) => shop.place_order(new, jobs).await,
-            Self::Postgres(shop) => shop.place_order(new, jobs).await,
+            Self::Sqlite(shop) => shop.place_order(new, mailer).await,
+            Self::Postgres(shop) => shop.place_order(new, mailer).await,
         }
     }
 

@@ -3,13 +3,13 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use steadfast::jobs::Jobs;
+use steadfast::mailer::Mailer;
 use steadfast::store::{PgStore, StoreError, commit};
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type, accepts};
 
 use super::{PRODUCTS, Product};
-use crate::orders::{Confirm, NewOrder, Order, OrderError, Status};
+use crate::orders::{NewOrder, Order, OrderError, Status, confirm};
 
 /// The library's schema when nobody names another.
 pub(crate) const SCHEMA_DEFAULT: &str = "steadfast";
@@ -77,7 +77,11 @@ impl PostgresShop {
         read.await
     }
 
-    pub(super) async fn place_order(&self, new: NewOrder, jobs: Jobs) -> Result<Order, OrderError> {
+    pub(super) async fn place_order(
+        &self,
+        new: NewOrder,
+        mailer: Mailer,
+    ) -> Result<Order, OrderError> {
         let sql = Arc::clone(&self.statements);
         let placed = self.store.run(async move |mut client| {
             let tx = client.transaction().await?;
@@ -91,7 +95,7 @@ impl PostgresShop {
             let email = new.email.as_str();
             let row = tx.query_one(&statement, &[&product, &quantity, &email]).await?;
             let order = order_of(&row)?;
-            jobs.enqueue(Confirm { order: order.id }).in_postgres(&tx).await?;
+            confirm(&mailer, &order, &new.email)?.in_postgres(&tx).await?;
             commit(tx).await?;
             Ok(order)
         });

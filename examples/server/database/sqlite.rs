@@ -2,11 +2,11 @@
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use steadfast::jobs::Jobs;
+use steadfast::mailer::Mailer;
 use steadfast::store::{SqliteStore, SqliteTx, StoreError};
 
 use super::{PRODUCTS, Product};
-use crate::orders::{Confirm, NewOrder, Order, OrderError, Status};
+use crate::orders::{NewOrder, Order, OrderError, Status, confirm};
 
 const TABLES: &str = "\
 CREATE TABLE IF NOT EXISTS products (
@@ -43,8 +43,12 @@ impl SqliteShop {
         self.0.read(move |connection| Ok(read_product(connection, id)?)).await
     }
 
-    pub(super) async fn place_order(&self, new: NewOrder, jobs: Jobs) -> Result<Order, OrderError> {
-        self.0.write(move |tx| place(tx, &new, &jobs)).await
+    pub(super) async fn place_order(
+        &self,
+        new: NewOrder,
+        mailer: Mailer,
+    ) -> Result<Order, OrderError> {
+        self.0.write(move |tx| place(tx, &new, &mailer)).await
     }
 
     pub(super) async fn order(&self, id: i64) -> Result<Option<Order>, StoreError> {
@@ -81,7 +85,7 @@ fn read_product(connection: &Connection, id: u32) -> rusqlite::Result<Option<Pro
     connection.prepare_cached(sql)?.query_row([id], read).optional()
 }
 
-fn place(tx: &SqliteTx<'_>, new: &NewOrder, jobs: &Jobs) -> Result<Order, OrderError> {
+fn place(tx: &SqliteTx<'_>, new: &NewOrder, mailer: &Mailer) -> Result<Order, OrderError> {
     let sql = "UPDATE products SET orders_count = orders_count + 1 WHERE id = ?1";
     if tx.prepare_cached(sql)?.execute([new.product_id])? == 0 {
         return Err(OrderError::UnknownProduct);
@@ -90,7 +94,7 @@ fn place(tx: &SqliteTx<'_>, new: &NewOrder, jobs: &Jobs) -> Result<Order, OrderE
                RETURNING id, product_id, quantity, email, status";
     let values = params![new.product_id, new.quantity.get(), new.email.as_str()];
     let order = tx.prepare_cached(sql)?.query_row(values, order_of)?;
-    jobs.enqueue(Confirm { order: order.id }).in_sqlite(tx)?;
+    confirm(mailer, &order, &new.email)?.in_sqlite(tx)?;
     Ok(order)
 }
 

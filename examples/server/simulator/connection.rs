@@ -1,5 +1,6 @@
 //! Just enough HTTP/1.1 for a caller under test: bounded requests in, exact bytes out.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
@@ -12,15 +13,18 @@ use tokio::time::timeout;
 const HEAD_MAX: usize = 16 * 1024;
 const BODY_MAX: usize = 1024 * 1024;
 const HEADERS_MAX: usize = 64;
-/// LIMIT: how long a caller may take to send its next request, or to take an answer in.
+/// LIMIT: how long a caller may take to send the head of its next request, or the body, or to
+/// take an answer in.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One request, read to its end.
+/// One request.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) path: String,
+    /// Empty until [`Connection::read_body`] has read it.
     pub(super) body: Vec<u8>,
+    body_length: usize,
     headers: Vec<(String, String)>,
 }
 
@@ -59,7 +63,7 @@ impl From<io::Error> for ReadError {
 pub(super) struct Answer {
     status: u16,
     content_type: &'static str,
-    headers: Vec<(&'static str, &'static str)>,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
     body: Vec<u8>,
 }
 
@@ -73,12 +77,21 @@ impl Answer {
         Self::bytes(status, "application/problem+json", body.to_string().into_bytes())
     }
 
+    /// An answer that is only a status.
+    pub(super) const fn empty(status: u16) -> Self {
+        Self::bytes(status, "", Vec::new())
+    }
+
     pub(super) const fn bytes(status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
         Self { status, content_type, headers: Vec::new(), body }
     }
 
-    pub(super) fn with_header(mut self, name: &'static str, value: &'static str) -> Self {
-        self.headers.push((name, value));
+    pub(super) fn with_header(
+        mut self,
+        name: &'static str,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 
@@ -93,7 +106,9 @@ impl Answer {
             // Writing to a string cannot fail.
             let _infallible = write!(head, "{name}: {value}\r\n");
         };
-        line("content-type", &self.content_type);
+        if !self.body.is_empty() {
+            line("content-type", &self.content_type);
+        }
         line("content-length", &self.body.len());
         for (name, value) in &self.headers {
             line(name, value);
@@ -128,12 +143,12 @@ impl Connection {
         self.closing
     }
 
-    /// The next request of this connection.
-    pub(super) async fn read(&mut self) -> Result<Request, ReadError> {
-        timeout(PATIENCE, self.read_request()).await.unwrap_or(Err(ReadError::Gone))
+    /// The head of the next request. Its body comes with [`Connection::read_body`].
+    pub(super) async fn read_head(&mut self) -> Result<Request, ReadError> {
+        timeout(PATIENCE, self.fill_head()).await.unwrap_or(Err(ReadError::Gone))
     }
 
-    async fn read_request(&mut self) -> Result<Request, ReadError> {
+    async fn fill_head(&mut self) -> Result<Request, ReadError> {
         let (mut request, head_length) = loop {
             match parse_head(&self.buffer)? {
                 Some((_, length)) if length > HEAD_MAX => return Err(HEAD_TOO_LARGE),
@@ -142,18 +157,27 @@ impl Connection {
                 None => self.fill().await?,
             }
         };
-        let body_length = body_length(&request)?;
+        request.body_length = body_length(&request)?;
         self.buffer.drain(..head_length);
-        while self.buffer.len() < body_length {
-            self.fill().await?;
-        }
-        request.body = self.buffer.drain(..body_length).collect();
         Ok(request)
     }
 
-    async fn fill(&mut self) -> Result<(), ReadError> {
+    /// Reads the body of the request whose head was read last.
+    pub(super) async fn read_body(&mut self, request: &mut Request) -> io::Result<()> {
+        timeout(PATIENCE, self.fill_body(request)).await?
+    }
+
+    async fn fill_body(&mut self, request: &mut Request) -> io::Result<()> {
+        while self.buffer.len() < request.body_length {
+            self.fill().await?;
+        }
+        request.body = self.buffer.drain(..request.body_length).collect();
+        Ok(())
+    }
+
+    async fn fill(&mut self) -> io::Result<()> {
         let read = self.stream.read_buf(&mut self.buffer).await?;
-        if read == 0 { Err(ReadError::Gone) } else { Ok(()) }
+        if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
     pub(super) async fn write(&mut self, answer: &Answer) -> io::Result<()> {
@@ -201,6 +225,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Request, usize)>, ReadError> {
         method: head.method.unwrap_or_default().to_owned(),
         path: head.path.unwrap_or_default().to_owned(),
         body: Vec::new(),
+        body_length: 0,
         headers: head.headers.iter().map(lower).collect(),
     };
     Ok(Some((request, length)))

@@ -25,7 +25,7 @@ fn switch(request: &Request, board: &Switchboard) -> Answer {
 
 fn report(board: &Switchboard) -> Value {
     let (rates, mail) = (board.line(Service::Rates), board.line(Service::Mail));
-    let (accepted, messages) = board.accepted.snapshot();
+    let (accepted, messages) = board.providers.snapshot();
     json!({
         "rates": { "mode": rates.mode(), "calls": rates.calls() },
         "mail": {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
-use super::connection::{Answer, Connection};
+use super::connection::{Answer, Connection, Request};
 use super::switch::{Line, Mode, Setting};
 
 /// LIMIT: how long a hanging or stalled caller is held when nothing else ends it.
@@ -20,18 +20,36 @@ pub(super) enum Fate {
     Spent,
 }
 
-/// Treats one request as the switch of its service says.
-///
-/// `work` does what was asked and makes the true answer. It also runs where only the answer
-/// gets lost on its way: such a caller cannot know that its request was carried out.
+/// What is particular to a service: its true answers, and the words of its faults.
+pub(super) trait Voice: Sync {
+    /// Does what was asked and makes the true answer. This also happens where only the answer
+    /// gets lost on its way: such a caller cannot know that its request was carried out.
+    fn answer(&self, request: &Request) -> Answer;
+
+    /// The answer in the mode [`Mode::Error`].
+    fn failed(&self) -> Answer;
+
+    /// The answer in the mode [`Mode::Throttle`].
+    fn throttled(&self, request: &Request) -> Answer;
+
+    /// Whether [`Mode::Reset`] comes before the body is read, rather than amid the answer.
+    fn resets_unread(&self) -> bool;
+}
+
+/// Treats one request, whose body is still to be read, as the switch of its service says.
 pub(super) async fn answer(
     mut connection: Connection,
+    request: &mut Request,
     line: &Line,
     held: &Semaphore,
-    work: impl FnOnce() -> Answer,
+    voice: &dyn Voice,
 ) -> io::Result<Fate> {
     let mut changes = line.observe();
     let Setting { mode, latency } = *changes.borrow_and_update();
+    let unread = mode == Mode::Reset && voice.resets_unread();
+    if !unread {
+        connection.read_body(request).await?;
+    }
     if mode != Mode::Refuse {
         line.count_call();
     }
@@ -40,18 +58,22 @@ pub(super) async fn answer(
         sleep(latency).await;
     }
     let answer = match mode {
-        Mode::Ok | Mode::Slow => work(),
-        Mode::Error => Answer::problem(500, "Internal Server Error"),
-        Mode::Throttle => throttled(),
-        Mode::Garbage => garbled(&work()),
+        Mode::Ok | Mode::Slow => voice.answer(request),
+        Mode::Error => voice.failed(),
+        Mode::Throttle => voice.throttled(request),
+        Mode::Garbage => garbled(&voice.answer(request)),
         Mode::Refuse => return connection.reset().map(|()| Fate::Spent),
-        Mode::Hang => return Ok(hold(connection, changes, held).await),
-        Mode::Stall => {
-            connection.write_half(&work()).await?;
+        Mode::Hang => {
+            let _unsaid = voice.answer(request);
             return Ok(hold(connection, changes, held).await);
         }
+        Mode::Stall => {
+            connection.write_half(&voice.answer(request)).await?;
+            return Ok(hold(connection, changes, held).await);
+        }
+        Mode::Reset if unread => return connection.reset().map(|()| Fate::Spent),
         Mode::Reset => {
-            connection.write_half(&work()).await?;
+            connection.write_half(&voice.answer(request)).await?;
             return connection.reset().map(|()| Fate::Spent);
         }
     };
@@ -83,8 +105,4 @@ async fn hold(
 fn garbled(answer: &Answer) -> Answer {
     let junk = b"\xff\xfe\x00<html>it works!".repeat(answer.length() / 16 + 1);
     Answer::bytes(200, "application/json", junk)
-}
-
-fn throttled() -> Answer {
-    Answer::problem(429, "Too Many Requests").with_header("retry-after", "1")
 }

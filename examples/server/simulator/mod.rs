@@ -6,11 +6,28 @@
 //! | route | answer |
 //! |---|---|
 //! | `GET /rates/{currency}` | the service `rates`: `{currency,rate}` in euros, 404 for an unknown one |
-//! | `POST /mail/messages` | the service `mail`: `{to,subject,…}` with an `Idempotency-Key` is accepted |
+//! | `POST /mail/emails` | the service `mail`, as Resend: one `Idempotency-Key`, one message |
+//! | `POST /mail/email` | the service `mail`, as Postmark: every request is another message |
 //! | `GET /control` | what really arrived: `{rates:{mode,calls},mail:{mode,calls,accepted,messages}}` |
 //! | `PUT /control` | `{service?,mode,latency_ms?}` switches one service, or both |
 //!
-//! What each mode does is told at [`Mode`]. The control route is never affected by a mode.
+//! What each mode does is told at [`Mode`](switch::Mode). The control route is never affected by a mode.
+//!
+//! Of a mail, what counts is whether it was recorded, which is what a real provider would
+//! deliver, and whether its sender can know:
+//!
+//! | mode | the mail is | its sender |
+//! |---|---|---|
+//! | `ok`, `slow` | recorded | is told |
+//! | `hang`, `stall`, `garbage` | recorded | cannot know |
+//! | `error` (an empty 502), `reset`, `refuse` | not recorded | cannot know |
+//! | `throttle` | not recorded | is told |
+//!
+//! Each entry of `messages` is one recorded mail, `{key,to,subject,times}`. `key` is the
+//! `Idempotency-Key`, or what Postmark gets as `Metadata.mail_id`, or null. `times` is how often it
+//! would have been delivered: a repeated `Idempotency-Key` delivers nothing, a repeated `mail_id`
+//! delivers again. `accepted` is the sum of them. Keys are forgotten with their messages, not after
+//! 24 hours as Resend does. Any token is good, and bodies are limited to 1 MiB.
 //!
 //! It speaks HTTP/1.1 over a plain socket, because a framework would repair, delay or refuse
 //! the very faults it is there to make.

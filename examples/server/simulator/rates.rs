@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::connection::{Answer, Request};
+use super::faults::Voice;
 
 /// Fixed, so that a test knows what to expect.
 const RATES: [(&str, f64); 16] = [
@@ -24,7 +25,29 @@ const RATES: [(&str, f64); 16] = [
     ("USD", 0.8617),
 ];
 
-pub(super) fn answer(request: &Request) -> Answer {
+/// The service.
+#[derive(Debug)]
+pub(super) struct Rates;
+
+impl Voice for Rates {
+    fn answer(&self, request: &Request) -> Answer {
+        quote(request)
+    }
+
+    fn failed(&self) -> Answer {
+        Answer::problem(500, "Internal Server Error")
+    }
+
+    fn throttled(&self, _request: &Request) -> Answer {
+        Answer::problem(429, "Too Many Requests").with_header("retry-after", "1")
+    }
+
+    fn resets_unread(&self) -> bool {
+        false
+    }
+}
+
+fn quote(request: &Request) -> Answer {
     if request.method != "GET" {
         return Answer::problem(405, "Method Not Allowed").with_header("allow", "GET");
     }

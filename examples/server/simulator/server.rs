@@ -11,9 +11,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::connection::{Answer, Connection, ReadError, Request};
-use super::faults::{self, Fate};
+use super::control;
+use super::faults::{self, Fate, Voice};
+use super::rates::Rates;
 use super::switch::{Service, Switchboard};
-use super::{control, mail, rates};
 
 /// LIMIT: connections at a time; those beyond it wait to be accepted. Leaves most of the 1,024
 /// files that a process may usually open to the application.
@@ -73,7 +74,7 @@ async fn serve_connection(
         connection.close_after_answer();
     }
     loop {
-        let request = match connection.read().await {
+        let mut request = match connection.read_head().await {
             Ok(request) => request,
             Err(ReadError::Gone) => return,
             Err(ReadError::Refused(status, title)) => {
@@ -82,7 +83,7 @@ async fn serve_connection(
                 return;
             }
         };
-        match serve_request(connection, &request, &board, &held).await {
+        match serve_request(connection, &mut request, &board, &held).await {
             Ok(Fate::Reusable(same)) if request.keeps_alive() && !same.is_closing() => {
                 connection = same;
             }
@@ -93,19 +94,20 @@ async fn serve_connection(
 
 async fn serve_request(
     mut connection: Connection,
-    request: &Request,
+    request: &mut Request,
     board: &Switchboard,
     held: &Semaphore,
 ) -> io::Result<Fate> {
     let Some(service) = service_of(&request.path) else {
+        connection.read_body(request).await?;
         connection.write(&unaffected(request, board)).await?;
         return Ok(Fate::Reusable(connection));
     };
-    let work = || match service {
-        Service::Rates => rates::answer(request),
-        Service::Mail => mail::answer(request, &board.accepted),
+    let voice: &dyn Voice = match service {
+        Service::Rates => &Rates,
+        Service::Mail => &board.providers,
     };
-    faults::answer(connection, board.line(service), held, work).await
+    faults::answer(connection, request, board.line(service), held, voice).await
 }
 
 fn service_of(path: &str) -> Option<Service> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::mail::MailLog;
+use super::mail::Providers;
 
 /// How a service treats its callers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,9 +17,9 @@ pub(crate) enum Mode {
     Ok,
     /// Answers correctly, but late.
     Slow,
-    /// Answers 500.
+    /// Answers 500; as `mail`, an empty 502.
     Error,
-    /// Takes the request and never answers. Lets go when the mode changes, when the caller
+    /// Takes the request, carries it out and never answers. Lets go when the mode changes, when the caller
     /// leaves, or after ten minutes.
     Hang,
     /// Refuses: the connection is reset before a byte is answered. The port itself stays
@@ -29,9 +29,11 @@ pub(crate) enum Mode {
     Garbage,
     /// Sends the head and half of the body, then nothing. Lets go as [`Mode::Hang`] does.
     Stall,
-    /// Sends the head and half of the body, then resets the connection.
+    /// Sends the head and half of the body, then resets the connection; as `mail`, resets it
+    /// before the body of the request is read.
     Reset,
-    /// Answers 429 with a `Retry-After` of one second.
+    /// Answers 429 with a `Retry-After` of one second; as `mail`, each provider gives every other
+    /// time a date instead, one to two seconds ahead.
     Throttle,
 }
 
@@ -99,7 +101,7 @@ pub(super) struct Setting {
 pub(super) struct Switchboard {
     rates: Line,
     mail: Line,
-    pub(super) accepted: MailLog,
+    pub(super) providers: Providers,
 }
 
 impl Switchboard {

@@ -60,6 +60,7 @@ impl Server {
     /// The same, with this reader at the other end of its log.
     #[track_caller]
     pub(crate) fn start_read_by(reader: LogReader, change: impl FnOnce(&mut Command)) -> Self {
+        steadfast::tls::install_default_provider();
         let mut command = command();
         let temporary = tempfile::tempdir().unwrap();
         command.env("TMPDIR", temporary.path());
