@@ -8,6 +8,7 @@
 
 pub mod edge;
 pub mod guard;
+pub mod inbox;
 pub mod jobs;
 pub mod kernel;
 pub mod measure;

@@ -5,6 +5,7 @@
 //! cargo run --profile bench -p steadfast-bench -- edge            # the edge beside bare actix-web
 //! cargo run --profile bench -p steadfast-bench -- jobs            # the job queue beside others
 //! cargo run --profile bench -p steadfast-bench -- guard           # a backlog, guard off and on
+//! cargo run --profile bench -p steadfast-bench -- inbox           # an envelope beside all values
 //! cargo run --profile bench -p steadfast-bench --bin memory       # bytes and allocations
 //! ```
 //!
@@ -25,7 +26,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use steadfast_bench::{edge, guard, jobs, kernel};
+use steadfast_bench::{edge, guard, inbox, jobs, kernel};
 
 /// Measures steadfast beside its peers, in one run.
 #[derive(Debug, Parser)]
@@ -45,6 +46,8 @@ enum Command {
     Jobs(jobs::Settings),
     /// A slow dependency and a large backlog, guard off and on.
     Guard(guard::Settings),
+    /// An event's envelope with its payload left raw, beside all of it as values.
+    Inbox(inbox::Settings),
     /// Holds a job until it is killed; started by `jobs`.
     #[command(hide = true)]
     JobHolder(jobs::HolderSettings),
@@ -58,6 +61,7 @@ fn main() -> std::io::Result<ExitCode> {
         Command::Edge(settings) => system.block_on(edge::run(settings))?,
         Command::Jobs(settings) => system.block_on(jobs::run(settings))?,
         Command::Guard(settings) => system.block_on(guard::run(settings))?,
+        Command::Inbox(settings) => system.block_on(inbox::run(settings)),
         Command::JobHolder(settings) => system.block_on(jobs::hold(settings))?,
     };
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
