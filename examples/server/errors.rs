@@ -3,6 +3,7 @@
 use actix_web::http::StatusCode;
 use steadfast::cache_fill::FillError;
 use steadfast::kernel::Code;
+use steadfast::mailer::MailerError;
 use steadfast::problem::Problem;
 
 use crate::mails::MailsError;
@@ -66,7 +67,13 @@ impl From<MailsError> for Problem {
                 let detail = error.to_string();
                 Self::from_fault(error).with_detail(detail)
             }
-            MailsError::Mailer(error) => error.into(),
+            MailsError::Mailer(error) => {
+                // Of the settings only the key comes from a client.
+                let is_key = matches!(error, MailerError::InvalidSetting { .. });
+                let detail = error.to_string();
+                let problem = Self::from(error);
+                if is_key { problem.with_detail(detail) } else { problem }
+            }
         }
     }
 }

@@ -77,7 +77,9 @@ async fn send_mail(
     mailer: Data<Mailer>,
 ) -> Result<impl Responder, Problem> {
     let key = request.headers().get("idempotency-key").map(HeaderValue::to_str).transpose();
-    let key = key.map_err(|_odd| Problem::known(Code::new("mailer.invalid_setting")))?;
+    let odd = "`Idempotency-Key` has 1 to 200 visible ASCII characters";
+    let key =
+        key.map_err(|_odd| Problem::known(Code::new("mailer.invalid_setting")).with_detail(odd))?;
     let id = mails::accept(&mailer, new.into_inner(), key).await?.id();
     let mail = mailer.find(id).await?.ok_or_else(no_mail)?;
     let location = (header::LOCATION, format!("/mails/{id}"));

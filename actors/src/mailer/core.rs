@@ -11,7 +11,7 @@ use super::error::MailerError;
 use super::events::{DeliveryEvent, Recorded};
 use super::lane::{Lane, Ticket};
 use super::messages::MailEnqueued;
-use super::provider::WireRequest;
+use super::provider::{Idempotency, WireRequest};
 use super::store::{self, Attempt, Change, Ended, NewMail, StoredMail};
 use super::{EmailAddress, Mail, MailId};
 use crate::jobs::tx::transact;
@@ -22,8 +22,11 @@ use crate::store::{Store, StoreError, Timestamp, WallClock};
 const WAIT_MIN: Duration = Duration::from_millis(50);
 /// LIMIT: no mail sleeps longer than this before providers are asked again.
 const WAIT_MAX: Duration = Duration::from_secs(300);
-/// LIMIT: mails settled or forgotten in one sweep.
+/// For how long a rest of a provider with keys is waited out.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// LIMIT: mails settled or forgotten in one step of a sweep, and steps.
 const SWEEP_MAX: u32 = 500;
+const SWEEP_STEPS: u32 = 100;
 
 /// What the handles, the job and the actor share.
 pub(super) struct Core {
@@ -53,21 +56,31 @@ impl Core {
     }
 
     /// A provider that takes a mail now, or how long none does. `bound`: only this one may.
+    /// `careful`: one without keys only when those with keys rest for long, because a mail whose
+    /// answer it loses is lost from sight.
     pub(super) fn choose(
         &self,
         bound: Option<&str>,
         tried: &[Arc<str>],
+        careful: bool,
         now: Instant,
     ) -> Result<(&Lane, Ticket), Duration> {
-        let mut least = WAIT_MAX;
+        let (mut least, mut keyed_rests) = (WAIT_MAX, false);
         for lane in self.in_order() {
             let other = bound.is_some_and(|name| name != lane.name());
             if other || tried.iter().any(|name| **name == *lane.name()) {
                 continue;
             }
+            let has_keys = lane.idempotency() != Idempotency::None;
+            if careful && keyed_rests && !has_keys {
+                continue;
+            }
             match lane.enter(now) {
                 Ok(ticket) => return Ok((lane, ticket)),
-                Err(wait) => least = least.min(wait),
+                Err(wait) => {
+                    least = least.min(wait);
+                    keyed_rests |= has_keys && wait <= PATIENCE;
+                }
             }
         }
         Err(least.clamp(WAIT_MIN, WAIT_MAX))
@@ -210,9 +223,17 @@ impl Core {
         }
         let kept = i64::try_from(self.config.keep_content_for.as_millis()).unwrap_or(i64::MAX);
         let before = Timestamp(self.now().0.saturating_sub(kept));
-        let forgotten: Result<u64, StoreError> =
-            transact!(&self.store, tx => store::forget(&tx, before, SWEEP_MAX));
-        Ok((orphans.len(), forgotten?))
+        let mut forgotten = 0;
+        for _ in 0..SWEEP_STEPS {
+            let some: Result<u64, StoreError> =
+                transact!(&self.store, tx => store::forget(&tx, before, SWEEP_MAX));
+            let some = some?;
+            forgotten += some;
+            if some < u64::from(SWEEP_MAX) {
+                break;
+            }
+        }
+        Ok((orphans.len(), forgotten))
     }
 }
 

@@ -11,7 +11,10 @@ use super::core::Core;
 use super::error::MailerError;
 use super::lane::{Lane, Ticket};
 use super::provider::{Answer, Idempotency, Outcome, RecipientStatus, TransportError, WireRequest};
-use super::state::{self, AMBIGUOUS, FREE, MailState, Next, Situation, Verdict};
+use super::state::{
+    self, AMBIGUOUS, Delivery, FREE, KEY_MARGIN, MailState, Next, OUTCOME_UNKNOWN, OnUnknown,
+    Situation, Verdict,
+};
 use super::store::{Attempt, Change, Ended, StoredMail};
 use crate::jobs::guard::Overload;
 use crate::jobs::retry::Backoff;
@@ -54,7 +57,7 @@ pub(super) async fn deliver(core: Arc<Core>, job: Deliver, cx: JobCx) -> JobResu
     if !mail.state.is_open() {
         return Ok(());
     }
-    Run { core, cx, mail, attempts, tried: Vec::new() }.go().await
+    Run { core, cx, mail, attempts, tried: Vec::new(), refused: None }.go().await
 }
 
 /// One run of the job.
@@ -65,6 +68,8 @@ struct Run {
     attempts: Vec<Attempt>,
     /// Providers that took nothing in this run.
     tried: Vec<Arc<str>>,
+    /// How the last of them refused, and whether it has keys.
+    refused: Option<(Verdict, Idempotency)>,
 }
 
 /// What an attempt leaves to be done.
@@ -81,21 +86,50 @@ impl Run {
             return result;
         }
         loop {
-            if self.is_late() {
-                return self.end(None, MailState::Expired, Some("mailer.expired")).await;
-            }
-            if self.core.is_suppressed(&self.mail).await? {
-                return self.end(None, MailState::Suppressed, Some("mailer.suppressed")).await;
+            if let Some(result) = self.may_not_be_sent().await? {
+                return result;
             }
             let core = Arc::clone(&self.core);
-            let step = match core.choose(self.bound().as_deref(), &self.tried, Instant::now()) {
+            let careful = self.mail.on_unknown != OnUnknown::Retry;
+            let bound = self.bound();
+            let step = match core.choose(bound.as_deref(), &self.tried, careful, Instant::now()) {
                 Ok((lane, ticket)) => self.attempt(lane, ticket).await?,
-                Err(wait) => Step::Over(self.wait(wait).await),
+                Err(wait) => Step::Over(self.nobody_takes_it(wait).await),
             };
             if let Step::Over(result) = step {
                 return result;
             }
         }
+    }
+
+    /// Ends a mail that must not be sent any more.
+    async fn may_not_be_sent(&self) -> Result<Option<JobResult>, JobError> {
+        let late = self.mail.deadline.is_some_and(|deadline| deadline <= self.core.now());
+        let suppressed = self.core.is_suppressed(&self.mail).await?;
+        if !self.is_doubtful() {
+            let (state, code) = match (late, suppressed) {
+                (true, _) => (MailState::Expired, "mailer.expired"),
+                (false, true) => (MailState::Suppressed, "mailer.suppressed"),
+                (false, false) => return Ok(None),
+            };
+            return Ok(Some(self.end(None, state, Some(code)).await));
+        }
+        if self.mail.delivery >= Delivery::Sent {
+            return Ok(Some(self.end(None, MailState::Accepted, None).await));
+        }
+        // Nobody would know it again.
+        let forgotten = self.bound().is_none() && self.mail.on_unknown != OnUnknown::Retry;
+        Ok(if late || suppressed || forgotten { Some(self.end_in_doubt().await) } else { None })
+    }
+
+    async fn end_in_doubt(&self) -> JobResult {
+        let state = match state::in_doubt(self.mail.on_unknown) {
+            Next::Dead(_) => MailState::Dead,
+            Next::Accepted | Next::Unknown | Next::Expired | Next::Again(_) | Next::FailOver => {
+                MailState::Unknown
+            }
+        };
+        self.end(None, state, Some(OUTCOME_UNKNOWN)).await
     }
 
     /// An attempt that an earlier run began and did not end may have been accepted.
@@ -134,7 +168,10 @@ impl Run {
         let counts = u16::from(!FREE.contains(&verdict.word()));
         let next =
             state::next(verdict, &self.situation(lane, first_at.unwrap_or(started_at), counts));
-        self.suppress(&answer).await?;
+        // The end of the attempt matters more than this.
+        if let Err(error) = self.suppress(&answer).await {
+            tracing::warn!(mail = %self.mail.id, %error, "mailer.not_suppressed");
+        }
         tracing::info!(
             mail = %self.mail.id, provider = &*name, attempt = n, outcome = verdict.word(),
             "mailer.attempted"
@@ -152,6 +189,7 @@ impl Run {
         });
         if next == Next::FailOver {
             self.tried.push(name);
+            self.refused = Some((verdict, lane.idempotency()));
             let change = Change::to(self.mail.id, MailState::RetryWait);
             self.note(Some(ended), change).await?;
             return Ok(Step::Next);
@@ -221,13 +259,30 @@ impl Run {
         self.note(ended, change).await
     }
 
+    /// No provider takes it for now; some may have refused it in this run.
+    async fn nobody_takes_it(&self, wait: Duration) -> JobResult {
+        let Some((verdict, idempotency)) = self.refused else { return self.wait(wait).await };
+        let now = self.core.now();
+        let counted = u16::try_from(self.counted()).unwrap_or(u16::MAX);
+        let situation = Situation {
+            idempotency,
+            doubtful: false,
+            others: false,
+            ..self.circumstances(counted, now)
+        };
+        match state::next(verdict, &situation) {
+            Next::Again(at) => self.wait(at.since(now)).await,
+            Next::Dead(code) => self.end(None, MailState::Dead, Some(code)).await,
+            Next::Expired => self.end(None, MailState::Expired, Some("mailer.expired")).await,
+            Next::Accepted | Next::Unknown | Next::FailOver => self.end_in_doubt().await,
+        }
+    }
+
     /// No provider takes anything for now.
     async fn wait(&self, wait: Duration) -> JobResult {
         let late = |deadline: Timestamp| self.core.now().after(wait) >= deadline;
         match self.mail.deadline.filter(|deadline| late(*deadline)) {
-            Some(_) if self.is_doubtful() => {
-                self.end(None, MailState::Unknown, Some("mailer.outcome_unknown")).await
-            }
+            Some(_) if self.is_doubtful() => self.end_in_doubt().await,
             Some(_) => self.end(None, MailState::Expired, Some("mailer.expired")).await,
             None => Err(JobError::snooze(wait)),
         }
@@ -276,24 +331,39 @@ impl Run {
     }
 
     fn situation(&self, lane: &Lane, first_attempt_at: Timestamp, this: u16) -> Situation {
-        let config = &self.core.config;
-        let counted = self
-            .attempts
-            .iter()
-            .filter(|attempt| attempt.outcome.as_deref().is_none_or(|word| !FREE.contains(&word)));
         let tried = || self.tried.iter().cloned().chain([lane.name().into()]);
+        let counted = u16::try_from(self.counted()).unwrap_or(u16::MAX).saturating_add(this);
+        Situation {
+            idempotency: lane.idempotency(),
+            doubtful: self.bound().as_deref() == Some(lane.name()),
+            others: self.core.others(&tried().collect::<Vec<_>>()),
+            ..self.circumstances(counted, first_attempt_at)
+        }
+    }
+
+    /// What does not depend on the provider.
+    fn circumstances(&self, attempts: u16, first_attempt_at: Timestamp) -> Situation {
         Situation {
             now: self.core.now(),
             deadline: self.mail.deadline,
             on_unknown: self.mail.on_unknown,
-            attempts: u16::try_from(counted.count()).unwrap_or(u16::MAX).saturating_add(this),
-            max_attempts: config.max_attempts,
-            idempotency: lane.idempotency(),
+            attempts,
+            max_attempts: self.core.config.max_attempts,
+            idempotency: Idempotency::None,
             first_attempt_at,
-            doubtful: self.bound().as_deref() == Some(lane.name()),
-            others: self.core.others(&tried().collect::<Vec<_>>()),
+            doubtful: false,
+            in_doubt: self.is_doubtful(),
+            others: false,
             chance: fastrand::f64(),
         }
+    }
+
+    /// Attempts that count.
+    fn counted(&self) -> usize {
+        let counts = |attempt: &&Attempt| {
+            attempt.outcome.as_deref().is_none_or(|word| !FREE.contains(&word))
+        };
+        self.attempts.iter().filter(counts).count()
     }
 
     /// The provider that alone can say whether it has the mail already, because it knows its key.
@@ -304,7 +374,7 @@ impl Run {
         let first = self.attempts.iter().find(|attempt| attempt.provider == last.provider)?;
         match lane.idempotency() {
             Idempotency::Replay { ttl } | Idempotency::RejectDuplicate { ttl } => {
-                let forgotten = first.started_at.after(ttl);
+                let forgotten = first.started_at.after(ttl.saturating_sub(KEY_MARGIN));
                 (self.core.now() < forgotten).then(|| Arc::clone(&last.provider))
             }
             Idempotency::None => None,
@@ -313,12 +383,6 @@ impl Run {
 
     fn is_doubtful(&self) -> bool {
         self.attempts.iter().any(is_open_question)
-    }
-
-    /// Whether its deadline has passed; what may be on its way already is not expired.
-    fn is_late(&self) -> bool {
-        let late = self.mail.deadline.is_some_and(|deadline| deadline <= self.core.now());
-        late && !self.is_doubtful()
     }
 
     /// LIMIT: for one attempt, and no longer than the run or the mail has.

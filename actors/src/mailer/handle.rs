@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use sha2::{Digest, Sha256};
 
 use super::actor::MailerActor;
 use super::core::Core;
@@ -112,7 +113,8 @@ impl Mailer {
     }
 
     /// Has a mail that was given up, is too late, or whose fate is unknown sent once more, under
-    /// its old key and without its deadline. `false`: it is in another state.
+    /// its old key, without its deadline and from here on with [`OnUnknown::Retry`]. `false`: it is
+    /// in another state.
     ///
     /// For one of which nobody knows: it may arrive twice.
     ///
@@ -157,6 +159,7 @@ impl Mailer {
         else {
             return Ok(None);
         };
+        let why: String = Sha256::digest(why).iter().map(|byte| format!("{byte:02x}")).collect();
         let mut again = self.enqueue(content).key(format!("resend:{id}:{why}")).kind(old.kind);
         again = again.tenant(old.tenant).on_unknown(old.on_unknown);
         again.wishes.resend_of = Some(id);

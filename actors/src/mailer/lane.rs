@@ -18,7 +18,7 @@ const SLOTS: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// The pause before one without a free slot is asked again.
 const SLOT_WAIT: Duration = Duration::from_millis(50);
 /// How long a provider is left alone whose key or sender somebody must mend.
-const MEND: Duration = Duration::from_secs(60);
+const MEND: Duration = Duration::from_secs(300);
 
 /// A provider as a mailer uses it.
 #[derive(Debug)]

@@ -198,6 +198,8 @@ pub(super) struct Situation {
     pub(super) first_attempt_at: Timestamp,
     /// Whether an earlier attempt at this provider may have been accepted.
     pub(super) doubtful: bool,
+    /// Whether an earlier attempt at any provider may have been accepted.
+    pub(super) in_doubt: bool,
     /// Whether another provider was not tried yet.
     pub(super) others: bool,
     /// A random number from 0 to 1.
@@ -225,10 +227,29 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// The shortest pause: not at once.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// How long before the end of its life a key is not relied on any more: clocks differ.
-const KEY_MARGIN: Duration = Duration::from_secs(60);
+pub(super) const KEY_MARGIN: Duration = Duration::from_secs(60);
 
 /// Decides.
 pub(super) fn next(verdict: Verdict, now: &Situation) -> Next {
+    // Who knows the key and refuses the mail has not taken it before either.
+    let cleared = now.doubtful && matches!(verdict, Verdict::Rejected(_));
+    let next = decide(verdict, now);
+    let is_given_up = matches!(next, Next::Dead(_) | Next::Expired);
+    if is_given_up && now.in_doubt && !cleared { in_doubt(now.on_unknown) } else { next }
+}
+
+/// What a mail ends as that may have been accepted and is not sent again.
+pub(super) const fn in_doubt(on_unknown: OnUnknown) -> Next {
+    match on_unknown {
+        OnUnknown::Retry | OnUnknown::Park => Next::Unknown,
+        OnUnknown::Fail => Next::Dead(OUTCOME_UNKNOWN),
+    }
+}
+
+/// Why a mail was given up that may have been accepted.
+pub(super) const OUTCOME_UNKNOWN: &str = "mailer.outcome_unknown";
+
+fn decide(verdict: Verdict, now: &Situation) -> Next {
     match verdict {
         Verdict::Accepted => Next::Accepted,
         // Without an earlier attempt the key would be somebody else's, and keys are unique.
@@ -271,8 +292,7 @@ fn ask_again(retry_after: Option<Duration>, now: &Situation) -> Next {
 fn doubt(now: &Situation) -> Next {
     match now.on_unknown {
         OnUnknown::Retry if now.attempts < now.max_attempts => again_or(Next::Unknown, None, now),
-        OnUnknown::Retry | OnUnknown::Park => Next::Unknown,
-        OnUnknown::Fail => Next::Dead("mailer.outcome_unknown"),
+        OnUnknown::Retry | OnUnknown::Park | OnUnknown::Fail => in_doubt(now.on_unknown),
     }
 }
 
@@ -306,6 +326,7 @@ mod tests {
             idempotency: Idempotency::None,
             first_attempt_at: NOW,
             doubtful: false,
+            in_doubt: false,
             others: false,
             chance: 0.5,
         }
@@ -370,6 +391,20 @@ mod tests {
         assert_eq!(next(Verdict::Ambiguous, &replay), Next::Unknown);
         let just = Situation { deadline: Some(Timestamp(NOW.0 + 501)), ..situation() };
         assert_eq!(next(refused(true), &just), at(500));
+    }
+
+    #[test]
+    fn what_may_have_been_accepted_is_never_called_dead_or_expired() {
+        let late = Situation { in_doubt: true, deadline: Some(NOW), ..situation() };
+        assert_eq!(next(refused(true), &late), Next::Unknown);
+        let tired = Situation { in_doubt: true, attempts: 10, ..situation() };
+        assert_eq!(next(refused(true), &tired), Next::Unknown);
+        assert_eq!(next(Verdict::Rejected("request_rejected"), &tired), Next::Unknown);
+        let fails = Situation { on_unknown: OnUnknown::Fail, ..tired };
+        assert_eq!(next(refused(true), &fails), Next::Dead(OUTCOME_UNKNOWN));
+        let known = Situation { doubtful: true, ..tired };
+        let rejected = next(Verdict::Rejected("request_rejected"), &known);
+        assert_eq!(rejected, Next::Dead("mailer.request_rejected"));
     }
 
     #[test]

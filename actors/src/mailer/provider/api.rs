@@ -29,6 +29,10 @@ pub trait HttpApi: fmt::Debug + Send + Sync + 'static {
     /// [`EncodeError`], when this API cannot send this mail.
     fn encode(&self, id: MailId, mail: &Mail) -> Result<WireRequest, EncodeError>;
 
+    /// Where requests go now. A frozen request goes there too: its own address is where requests
+    /// went when it was written, and a service may have moved since.
+    fn url(&self) -> String;
+
     /// The headers that only an attempt has: tokens and signatures. Never stored.
     fn authorize(&self, request: &WireRequest, now: Timestamp) -> Vec<(String, Secret)>;
 
@@ -116,8 +120,9 @@ impl HttpProvider {
         request: &WireRequest,
         timeout: Duration,
     ) -> Result<Answer, TransportError> {
-        let secrets = self.api.authorize(request, self.clock.now());
-        let response = self.transport.post(request, &secrets, timeout).await?;
+        let request = WireRequest { url: self.api.url(), ..request.clone() };
+        let secrets = self.api.authorize(&request, self.clock.now());
+        let response = self.transport.post(&request, &secrets, timeout).await?;
         let now = self.clock.now();
         // An API that was not written here may panic; the mail may have been accepted all the same.
         let decoded = catch_payload(|| self.api.decode(&response, now));

@@ -104,6 +104,10 @@ impl HttpApi for Mailgun {
         &self.capabilities
     }
 
+    fn url(&self) -> String {
+        self.base.join(&format!("/v3/{}/messages", self.domain))
+    }
+
     fn encode(&self, id: MailId, mail: &Mail) -> Result<WireRequest, EncodeError> {
         json::check_recipients(mail, &self.capabilities)?;
         let mut form = Form::new(&[&id.as_bytes()[..], &mail.content_hash()].concat());
@@ -119,7 +123,7 @@ impl HttpApi for Mailgun {
             form.file(field, name, file.content_type(), file.content());
         }
         let (content_type, body) = form.finish();
-        let url = self.base.join(&format!("/v3/{}/messages", self.domain));
+        let url = self.url();
         let headers = vec![("content-type".to_owned(), content_type)];
         json::within(WireRequest { url, headers, body, idempotency_key: None }, &self.capabilities)
     }

@@ -129,9 +129,25 @@ pub struct WireRequest {
     /// Names in lower case, with `content-type` and the idempotency key; without secrets.
     pub headers: Vec<(String, String)>,
     /// The body.
+    #[serde(with = "base64_body")]
     pub body: Vec<u8>,
     /// What the provider tells a repeated request by, where it can.
     pub idempotency_key: Option<String>,
+}
+
+/// Stored as text: an array of numbers would be three times as long.
+mod base64_body {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(body: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&STANDARD.encode(body))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        STANDARD.decode(String::deserialize(from)?).map_err(de::Error::custom)
+    }
 }
 
 impl WireRequest {

@@ -143,6 +143,10 @@ impl HttpApi for Postmark {
         &self.capabilities
     }
 
+    fn url(&self) -> String {
+        self.base.join("/email")
+    }
+
     fn encode(&self, id: MailId, mail: &Mail) -> Result<WireRequest, EncodeError> {
         json::check_recipients(mail, &self.capabilities)?;
         let body = Body {
@@ -160,7 +164,7 @@ impl HttpApi for Postmark {
             message_stream: self.stream.as_deref(),
             attachments: mail.attachments().iter().map(file).collect(),
         };
-        json::request(self.base.join("/email"), &body, &self.capabilities)
+        json::request(self.url(), &body, &self.capabilities)
     }
 
     fn authorize(&self, _request: &WireRequest, _now: Timestamp) -> Vec<(String, Secret)> {

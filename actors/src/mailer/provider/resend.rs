@@ -176,6 +176,10 @@ impl HttpApi for Resend {
         &self.capabilities
     }
 
+    fn url(&self) -> String {
+        self.base.join("/emails")
+    }
+
     fn encode(&self, id: MailId, mail: &Mail) -> Result<WireRequest, EncodeError> {
         json::check_recipients(mail, &self.capabilities)?;
         let all = |mailboxes: &[Mailbox]| mailboxes.iter().map(mailbox).collect::<Vec<_>>();
@@ -192,7 +196,7 @@ impl HttpApi for Resend {
             tags: tags(id, mail),
             attachments: mail.attachments().iter().map(file).collect::<Result<_, _>>()?,
         };
-        let request = json::request(self.base.join("/emails"), &body, &self.capabilities)?;
+        let request = json::request(self.url(), &body, &self.capabilities)?;
         let key = id.to_string();
         let mut request = WireRequest { idempotency_key: Some(key.clone()), ..request };
         request.headers.push(("idempotency-key".to_owned(), key));

@@ -172,6 +172,10 @@ impl HttpApi for SendGrid {
         &self.capabilities
     }
 
+    fn url(&self) -> String {
+        self.base.join("/v3/mail/send")
+    }
+
     fn encode(&self, id: MailId, mail: &Mail) -> Result<WireRequest, EncodeError> {
         json::check_recipients(mail, &self.capabilities)?;
         // SendGrid gives a `;` in a type a meaning of its own and refuses it.
@@ -196,7 +200,7 @@ impl HttpApi for SendGrid {
                 .sandbox
                 .then_some(Settings { sandbox_mode: Switch { enable: true } }),
         };
-        json::request(self.base.join("/v3/mail/send"), &body, &self.capabilities)
+        json::request(self.url(), &body, &self.capabilities)
     }
 
     fn authorize(&self, _request: &WireRequest, _now: Timestamp) -> Vec<(String, Secret)> {

@@ -30,11 +30,11 @@ pub(in crate::mailer) async fn record(
     if tx.row(insert, &params).await?.is_none() {
         return Ok(Recorded::Duplicate);
     }
-    let tenant = mail.as_ref().map_or("", |(_, tenant)| tenant.as_str());
+    // Of somebody else's mail nothing follows: an account may be shared.
+    let Some((id, tenant)) = mail else { return Ok(Recorded::UnknownMail) };
     if let (Some(reason), Some(hash)) = (event.kind.suppresses(), &hash) {
-        suppress(tx, tenant, hash, [reason, &event.provider], None, now).await?;
+        suppress(tx, &tenant, hash, [reason, &event.provider], None, now).await?;
     }
-    let Some((id, _)) = mail else { return Ok(Recorded::UnknownMail) };
     if let Some(delivery) = event.kind.delivery() {
         accept(tx, id, event, now).await?;
         deliver(tx, id, delivery, now).await?;

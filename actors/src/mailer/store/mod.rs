@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::error::MailerError;
 use super::messages::MailEnqueued;
 use super::provider::WireRequest;
-use super::state::{AMBIGUOUS, Delivery, MailState};
+use super::state::{AMBIGUOUS, Delivery, MailState, OUTCOME_UNKNOWN};
 use super::{Deliver, Mail, MailId};
 use crate::jobs::store::postgres::defect;
 use crate::jobs::tx::{JobTx, Value};
@@ -203,7 +203,7 @@ pub(super) async fn finish(
         }
         return Ok(false);
     }
-    apply(tx, change, "'queued', 'sending', 'retry_wait'", now).await?;
+    apply(tx, change, "state in ('queued', 'sending', 'retry_wait')", now).await?;
     if !change.state.is_open() {
         tx.complete(cx).await?;
         set_job(tx, change.id, None).await?;
@@ -239,10 +239,11 @@ pub(super) async fn settle(
     change: &Change,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    apply(tx, change, "'unknown'", now).await
+    let open = format!("(state = 'unknown' or state = 'dead' and last_code = '{OUTCOME_UNKNOWN}')");
+    apply(tx, change, &open, now).await
 }
 
-/// Changes a mail that is in one of the states `from`.
+/// Changes a mail of which `from` is true.
 async fn apply(
     tx: &impl JobTx,
     change: &Change,
@@ -251,9 +252,11 @@ async fn apply(
 ) -> Result<bool, StoreError> {
     let sql = format!(
         "update {{mail}} set last_code = ?3,
-         state = case when ?2 = 'unknown' and delivery <> 'none' then 'accepted' else ?2 end, provider_id = coalesce(?4, provider_id),
+         state = case when delivery <> 'none' and (?2 = 'unknown'
+                           or ?2 = 'dead' and ?3 = '{OUTCOME_UNKNOWN}')
+                      then 'accepted' else ?2 end, provider_id = coalesce(?4, provider_id),
          updated_at = ?5, delivery = case when ?2 = 'accepted' and delivery = 'none' then 'sent'
-         else delivery end where id = ?1 and state in ({from}) returning 1"
+         else delivery end where id = ?1 and {from} returning 1"
     );
     let params = [
         id_of(change.id),
@@ -276,14 +279,15 @@ pub(super) async fn cancel(
         "update {{mail}} set state = 'cancelled', updated_at = ?2
          where id = ?1 and state in ('queued', 'retry_wait')
          and not exists (select 1 from {{mail_attempt}} where mail_id = ?1
-                         and (outcome is null or outcome = '{AMBIGUOUS}')) returning job_id"
+                         and (outcome is null or outcome in ('{AMBIGUOUS}', 'busy'))) returning job_id"
     );
     let row = tx.row(&sql, &[id_of(id), now.0.into()]).await?;
     let job = row.map(|mut row| row.int_or_none(0)).transpose()?;
     Ok(job.map(|job| JobId(job.unwrap_or_default())))
 }
 
-/// Gives a mail that is settled, or unknown, a job once more.
+/// Gives a mail that is settled, or unknown, a job once more. One that may have been accepted may
+/// be sent twice from here on: somebody wants that.
 pub(super) async fn try_again(
     tx: &impl JobTx,
     jobs: &Jobs,
@@ -291,7 +295,7 @@ pub(super) async fn try_again(
     id: MailId,
     now: Timestamp,
 ) -> Result<bool, MailerError> {
-    let sql = "update {mail} set state = 'retry_wait', deadline_at = null, updated_at = ?2
+    let sql = "update {mail} set state = 'retry_wait', on_unknown = 'retry', deadline_at = null, updated_at = ?2
         where id = ?1 and state in ('unknown', 'dead', 'expired') and content is not null returning 1";
     if tx.row(sql, &[id_of(id), now.0.into()]).await?.is_none() {
         return Ok(false);
@@ -342,12 +346,17 @@ pub(super) async fn bury(tx: &impl JobTx, id: MailId, now: Timestamp) -> Result<
     let sql = format!(
         "update {{mail}} set last_code = 'mailer.job_gone', job_id = null, updated_at = ?2,
          state = case when exists (select 1 from {{mail_attempt}} where mail_id = ?1
-                                   and (outcome is null or outcome = '{AMBIGUOUS}'))
+                                   and (outcome is null or outcome in ('{AMBIGUOUS}', 'busy')))
                       then 'unknown' else 'dead' end
          where id = ?1 and state in ('queued', 'sending', 'retry_wait')
          and not exists (select 1 from {{job}} where {{job}}.id = {{mail}}.job_id)"
     );
-    tx.rows(&sql, &[id_of(id), now.0.into()]).await.map(drop)
+    tx.rows(&sql, &[id_of(id), now.0.into()]).await?;
+    let close = format!(
+        "update {{mail_attempt}} set finished_at = ?2, outcome = '{AMBIGUOUS}', code = 'cut_off'
+         where mail_id = ?1 and finished_at is null"
+    );
+    tx.rows(&close, &[id_of(id), now.0.into()]).await.map(drop)
 }
 
 /// Forgets what was in mails that were settled before a moment; at most `limit`. How many.

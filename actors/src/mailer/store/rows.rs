@@ -60,7 +60,7 @@ pub struct Attempt {
     /// What became of it; `None` while it is under way, or was cut off and is not settled yet.
     ///
     /// One of `accepted`, `duplicate`, `ambiguous`, `busy`, `throttled`, `quota`, `unavailable`,
-    /// `misconfigured`, `not_sent`, `not_encodable`, `recipient_rejected`, `request_rejected`.
+    /// `misconfigured`, `not_sent`, `recipient_rejected`, `request_rejected`.
     pub outcome: Option<Arc<str>>,
     /// The status of the answer.
     pub http_status: Option<u16>,

@@ -38,6 +38,9 @@ on_each_database! {
     a_mail_whose_job_is_gone_says_the_truth,
     old_content_is_forgotten_and_the_ledger_is_not,
     a_late_run_changes_no_mail,
+    what_may_have_been_sent_is_not_sent_when_its_key_is_forgotten_or_its_time_is_over,
+    a_resting_provider_with_keys_is_waited_for,
+    a_given_up_mail_that_was_delivered_says_so,
 }
 
 const NO_KEYS: Idempotency = Idempotency::None;
@@ -418,5 +421,49 @@ async fn a_late_run_changes_no_mail(base: Base) {
         (status.state, outcomes(&status)),
         (MailState::Sending, vec!["one ambiguous".to_owned()])
     );
+    stage.stop().await;
+}
+
+async fn what_may_have_been_sent_is_not_sent_when_its_key_is_forgotten_or_its_time_is_over(
+    base: Base,
+) {
+    let (one, two) = (Script::new("one", KEYS), Script::new("two", NO_KEYS));
+    let stage = Stage::start(&base, &[&one, &two], |builder| builder).await;
+    one.always(Act::Fail(TIMEOUT));
+    let late = stage.mailer.enqueue(mail("code")).deadline_in(Duration::from_secs(2));
+    let late = late.await.unwrap().id();
+    stage.reaches(late, MailState::Unknown).await;
+    let forgotten = stage.send(mail("hello")).await;
+    stage.reaches(forgotten, MailState::RetryWait).await;
+    let sent = stage.forget_keys().await;
+    stage.reaches(forgotten, MailState::Unknown).await;
+    assert!(sent > 0 && two.sent().is_empty(), "it was sent by another");
+    stage.stop().await;
+}
+
+async fn a_resting_provider_with_keys_is_waited_for(base: Base) {
+    let (one, two) = (Script::new("one", KEYS), Script::new("two", NO_KEYS));
+    let stage = Stage::start(&base, &[&one, &two], |builder| builder).await;
+    let rest = Some(Duration::from_millis(300));
+    one.next(Act::Say(Outcome::Throttled { retry_after: rest, scope: ThrottleScope::Rate }));
+    let first = stage.send(mail("first")).await;
+    stage.reaches(first, MailState::Accepted).await;
+    // The first one went to the other provider, which was asked because this one said no to it.
+    let second = stage.send(mail("second")).await;
+    let status = stage.reaches(second, MailState::Accepted).await;
+    assert_eq!(status.provider.as_deref(), Some("one"));
+    assert_eq!((one.sent().len(), two.sent().len()), (2, 1));
+    stage.stop().await;
+}
+
+async fn a_given_up_mail_that_was_delivered_says_so(base: Base) {
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder.on_unknown(OnUnknown::Fail)).await;
+    one.next(Act::Fail(TIMEOUT));
+    let id = stage.send(mail("hello")).await;
+    stage.reaches(id, MailState::Dead).await;
+    stage.mailer.record(event("e1", id, DeliveryKind::Delivered)).await.unwrap();
+    let status = stage.status(id).await;
+    assert_eq!((status.state, status.delivery), (MailState::Accepted, Delivery::Delivered));
     stage.stop().await;
 }

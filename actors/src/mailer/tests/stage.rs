@@ -169,6 +169,16 @@ impl Stage {
         self.rows(sql, vec![crate::store::millis(by).into()]).await;
     }
 
+    /// Makes all attempts so old that no provider knows their keys. How many.
+    pub(super) async fn forget_keys(&self) -> usize {
+        let sql = "update {mail_attempt} set started_at = started_at - 86400000 returning 1";
+        let attempts = self.rows(sql, Vec::new()).await;
+        let sql =
+            "update {mail_wire} set first_attempt_at = first_attempt_at - 86400000 returning 1";
+        self.rows(sql, Vec::new()).await;
+        attempts
+    }
+
     /// Gives the jobs that run to another process.
     pub(super) async fn steal_job(&self) {
         let sql = "update {job} set run = run + 1, node = ?1 where state = 1 returning 1";

@@ -267,6 +267,10 @@ impl HttpApi for Panics {
         "panics"
     }
 
+    fn url(&self) -> String {
+        self.0.url()
+    }
+
     fn capabilities(&self) -> &Capabilities {
         self.0.capabilities()
     }

@@ -116,10 +116,14 @@ impl HttpApi for Ses {
         &self.capabilities
     }
 
+    fn url(&self) -> String {
+        self.base.join(PATH)
+    }
+
     fn encode(&self, id: MailId, mail: &Mail) -> Result<WireRequest, EncodeError> {
         json::check_recipients(mail, &self.capabilities)?;
         let body = encode::body(id, mail, self.configuration_set.as_deref())?;
-        json::request(self.base.join(PATH), &body, &self.capabilities)
+        json::request(self.url(), &body, &self.capabilities)
     }
 
     fn authorize(&self, request: &WireRequest, now: Timestamp) -> Vec<(String, Secret)> {
