@@ -12,14 +12,13 @@ use super::error::MailerError;
 use super::lane::{Lane, Ticket};
 use super::provider::{Answer, Idempotency, Outcome, RecipientStatus, TransportError, WireRequest};
 use super::state::{
-    self, AMBIGUOUS, Delivery, FREE, KEY_MARGIN, MailState, Next, OUTCOME_UNKNOWN, OnUnknown,
-    Situation, Verdict,
+    self, AMBIGUOUS, Delivery, FREE, KEY_MARGIN, MailState, Next, OnUnknown, Situation, Verdict,
 };
 use super::store::{Attempt, Change, Ended, StoredMail};
 use crate::jobs::guard::Overload;
 use crate::jobs::retry::Backoff;
 use crate::jobs::{Class, Job, JobCx, JobError, JobPolicy, JobResult, JobsError};
-use crate::store::{StoreError, Timestamp};
+use crate::store::Timestamp;
 
 /// How often the end of an attempt is tried to be written down, and the first pause between.
 const NOTE_TRIES: u32 = 6;
@@ -68,8 +67,8 @@ struct Run {
     attempts: Vec<Attempt>,
     /// Providers that took nothing in this run.
     tried: Vec<Arc<str>>,
-    /// How the last of them refused, and whether it has keys.
-    refused: Option<(Verdict, Idempotency)>,
+    /// How the last of them refused.
+    refused: Option<Verdict>,
 }
 
 /// What an attempt leaves to be done.
@@ -123,13 +122,8 @@ impl Run {
     }
 
     async fn end_in_doubt(&self) -> JobResult {
-        let state = match state::in_doubt(self.mail.on_unknown) {
-            Next::Dead(_) => MailState::Dead,
-            Next::Accepted | Next::Unknown | Next::Expired | Next::Again(_) | Next::FailOver => {
-                MailState::Unknown
-            }
-        };
-        self.end(None, state, Some(OUTCOME_UNKNOWN)).await
+        let (state, code) = state::in_doubt(self.mail.on_unknown).state();
+        self.end(None, state, code).await
     }
 
     /// An attempt that an earlier run began and did not end may have been accepted.
@@ -189,7 +183,7 @@ impl Run {
         });
         if next == Next::FailOver {
             self.tried.push(name);
-            self.refused = Some((verdict, lane.idempotency()));
+            self.refused = Some(verdict);
             let change = Change::to(self.mail.id, MailState::RetryWait);
             self.note(Some(ended), change).await?;
             return Ok(Step::Next);
@@ -228,23 +222,15 @@ impl Run {
 
     /// Writes down what an attempt came to and what becomes of the mail.
     async fn conclude(&self, ended: Ended, next: Next, provider_id: Option<Arc<str>>) -> JobResult {
-        let (state, code) = match next {
-            Next::Accepted => (MailState::Accepted, None),
-            Next::Dead(code) => (MailState::Dead, Some(code)),
-            Next::Unknown => (MailState::Unknown, Some("mailer.outcome_unknown")),
-            Next::Expired => (MailState::Expired, Some("mailer.expired")),
-            Next::Again(_) | Next::FailOver => (MailState::RetryWait, None),
-        };
+        let (state, code) = next.state();
         let mut change = Change::to(self.mail.id, state);
         change.code = code.map(Into::into).or_else(|| ended.code.clone());
         change.provider_id = provider_id;
         self.note(Some(ended), change).await?;
-        match next {
-            Next::Again(at) => Err(JobError::snooze(at.since(self.core.now()))),
-            Next::Accepted | Next::Dead(_) | Next::Unknown | Next::Expired | Next::FailOver => {
-                Ok(())
-            }
+        if let Next::Again(at) = next {
+            return Err(JobError::snooze(at.since(self.core.now())));
         }
+        Ok(())
     }
 
     /// Ends the mail without a further attempt.
@@ -261,21 +247,14 @@ impl Run {
 
     /// No provider takes it for now; some may have refused it in this run.
     async fn nobody_takes_it(&self, wait: Duration) -> JobResult {
-        let Some((verdict, idempotency)) = self.refused else { return self.wait(wait).await };
+        let Some(refused) = self.refused else { return self.wait(wait).await };
         let now = self.core.now();
-        let counted = u16::try_from(self.counted()).unwrap_or(u16::MAX);
-        let situation = Situation {
-            idempotency,
-            doubtful: false,
-            others: false,
-            ..self.circumstances(counted, now)
-        };
-        match state::next(verdict, &situation) {
-            Next::Again(at) => self.wait(at.since(now)).await,
-            Next::Dead(code) => self.end(None, MailState::Dead, Some(code)).await,
-            Next::Expired => self.end(None, MailState::Expired, Some("mailer.expired")).await,
-            Next::Accepted | Next::Unknown | Next::FailOver => self.end_in_doubt().await,
+        let next = state::next(refused, &self.circumstances(self.counted(), now));
+        if let Next::Again(at) = next {
+            return self.wait(at.since(now)).await;
         }
+        let (state, code) = next.state();
+        self.end(None, state, code).await
     }
 
     /// No provider takes anything for now.
@@ -295,7 +274,7 @@ impl Run {
             match self.core.finish(&self.cx, ended.clone(), change.clone()).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => return Err(JobsError::Fenced.into()),
-                Err(MailerError::Store(error)) if left > 0 && is_worth_waiting(&error) => {
+                Err(MailerError::Store(error)) if left > 0 && error.is_transient() => {
                     sleep(pause).await;
                     pause *= 2;
                 }
@@ -332,7 +311,7 @@ impl Run {
 
     fn situation(&self, lane: &Lane, first_attempt_at: Timestamp, this: u16) -> Situation {
         let tried = || self.tried.iter().cloned().chain([lane.name().into()]);
-        let counted = u16::try_from(self.counted()).unwrap_or(u16::MAX).saturating_add(this);
+        let counted = self.counted().saturating_add(this);
         Situation {
             idempotency: lane.idempotency(),
             doubtful: self.bound().as_deref() == Some(lane.name()),
@@ -359,11 +338,11 @@ impl Run {
     }
 
     /// Attempts that count.
-    fn counted(&self) -> usize {
+    fn counted(&self) -> u16 {
         let counts = |attempt: &&Attempt| {
             attempt.outcome.as_deref().is_none_or(|word| !FREE.contains(&word))
         };
-        self.attempts.iter().filter(counts).count()
+        u16::try_from(self.attempts.iter().filter(counts).count()).unwrap_or(u16::MAX)
     }
 
     /// The provider that alone can say whether it has the mail already, because it knows its key.
@@ -403,10 +382,6 @@ fn is_open_question(attempt: &Attempt) -> bool {
     attempt.outcome.as_deref().is_none_or(|word| word == AMBIGUOUS || word == "busy")
 }
 
-fn is_worth_waiting(error: &StoreError) -> bool {
-    error.is_transient()
-}
-
 fn cut_off(n: u32) -> Ended {
     Ended {
         n,
@@ -431,18 +406,10 @@ fn ended(
             if let (Outcome::Ambiguous(cause), None) = (&answer.outcome, &code) {
                 code = Some(cause.as_str().into());
             }
-            let provider_id = match &answer.outcome {
-                Outcome::Accepted { provider_id: Some(id), .. } => Some(Arc::clone(id)),
-                Outcome::Accepted { provider_id: None, .. }
-                | Outcome::RecipientRejected { .. }
-                | Outcome::RequestRejected
-                | Outcome::Misconfigured
-                | Outcome::Throttled { .. }
-                | Outcome::Unavailable { .. }
-                | Outcome::Ambiguous(_)
-                | Outcome::DuplicateKey
-                | Outcome::KeyBusy => None,
-            };
+            let mut provider_id = None;
+            if let Outcome::Accepted { provider_id: id, .. } = &answer.outcome {
+                provider_id.clone_from(id);
+            }
             (answer.http_status, code, provider_id)
         }
         Err(TransportError::NotSent(cause)) => (None, Some(cause.as_str().into()), None),

@@ -220,6 +220,19 @@ pub(super) enum Next {
     FailOver,
 }
 
+impl Next {
+    /// What the mail is then, and why.
+    pub(super) const fn state(self) -> (MailState, Option<&'static str>) {
+        match self {
+            Self::Accepted => (MailState::Accepted, None),
+            Self::Dead(code) => (MailState::Dead, Some(code)),
+            Self::Unknown => (MailState::Unknown, Some(OUTCOME_UNKNOWN)),
+            Self::Expired => (MailState::Expired, Some("mailer.expired")),
+            Self::Again(_) | Self::FailOver => (MailState::RetryWait, None),
+        }
+    }
+}
+
 /// The pauses between attempts: full jitter below 1 s, doubled each time, up to 10 min
 /// ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -265,8 +278,7 @@ fn decide(verdict: Verdict, now: &Situation) -> Next {
             }
             again_or(Next::Expired, refusal.retry_after, now)
         }
-        Verdict::Ambiguous => ask_again(None, now),
-        Verdict::Busy => ask_again(None, now),
+        Verdict::Ambiguous | Verdict::Busy => ask_again(None, now),
     }
 }
 
@@ -277,23 +289,17 @@ fn ask_again(retry_after: Option<Duration>, now: &Situation) -> Next {
         Idempotency::None => return doubt(now),
     };
     let forgotten = now.first_attempt_at.after(ttl.saturating_sub(KEY_MARGIN));
-    match again_or(Next::Unknown, retry_after, now) {
-        Next::Again(at) if at < forgotten && now.attempts < now.max_attempts => Next::Again(at),
-        Next::Again(_)
-        | Next::Accepted
-        | Next::Dead(_)
-        | Next::Unknown
-        | Next::Expired
-        | Next::FailOver => doubt(now),
-    }
+    let again = again_or(Next::Unknown, retry_after, now);
+    let is_known = matches!(again, Next::Again(at) if at < forgotten);
+    if is_known && now.attempts < now.max_attempts { again } else { doubt(now) }
 }
 
 /// Nobody will ever know from asking.
 fn doubt(now: &Situation) -> Next {
-    match now.on_unknown {
-        OnUnknown::Retry if now.attempts < now.max_attempts => again_or(Next::Unknown, None, now),
-        OnUnknown::Retry | OnUnknown::Park | OnUnknown::Fail => in_doubt(now.on_unknown),
+    if now.on_unknown == OnUnknown::Retry && now.attempts < now.max_attempts {
+        return again_or(Next::Unknown, None, now);
     }
+    in_doubt(now.on_unknown)
 }
 
 /// Another attempt after the pause, or `late` if that would be after the deadline.
