@@ -265,6 +265,9 @@ impl Wire {
                         place = (place + count) % chunk.len();
                         sent += count;
                     }
+                    // Against a server that reads as fast, nothing else would let the runtime
+                    // look whether there is an answer.
+                    tokio::task::yield_now().await;
                 }
             }
         };
