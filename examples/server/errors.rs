@@ -9,15 +9,25 @@ use steadfast::problem::Problem;
 use crate::mails::MailsError;
 use crate::orders::OrderError;
 use crate::rates::RatesError;
+use crate::reviews::ReviewError;
 use crate::upstream::ControlError;
 
 /// Why there is no product: it does not exist, or it could not be read.
 pub(crate) fn no_product(error: FillError) -> Problem {
-    if matches!(error, FillError::Absent) {
-        let code = Code::new("product.unknown");
-        return Problem::new(code, StatusCode::NOT_FOUND, "No such product");
+    if matches!(error, FillError::Absent) { unknown_product() } else { error.into() }
+}
+
+fn unknown_product() -> Problem {
+    Problem::new(Code::new("product.unknown"), StatusCode::NOT_FOUND, "No such product")
+}
+
+impl From<ReviewError> for Problem {
+    fn from(error: ReviewError) -> Self {
+        match error {
+            ReviewError::UnknownProduct => unknown_product(),
+            ReviewError::Store(error) => error.into(),
+        }
     }
-    error.into()
 }
 
 impl From<OrderError> for Problem {

@@ -24,9 +24,9 @@
 //! ```
 //!
 //! Where to read on: `serve.rs` puts everything together, `services.rs` declares the actors,
-//! `products.rs`, `rates.rs`, `orders.rs`, `mails.rs`, `webhooks.rs` and `reports.rs` are concerns as an application writes
-//! them. `simulator/` is
-//! the third party, which knows nothing of this library.
+//! `products.rs`, `rates.rs`, `orders.rs`, `mails.rs`, `reviews.rs`,
+//! `webhooks.rs` and `reports.rs` are concerns as an application writes them. `simulator/` is the
+//! third party, which knows nothing of this library.
 
 mod connections;
 mod database;
@@ -40,6 +40,7 @@ mod orders;
 mod products;
 mod rates;
 mod reports;
+mod reviews;
 mod routes;
 mod serve;
 mod services;

@@ -13,6 +13,7 @@ use crate::database::SCHEMA_DEFAULT;
 const ROUTES: &str = "\
 Routes of the application (--listen):
   GET  /products/{id}              a product, read through the cache (`x-cache` says how)
+  POST /products/{id}/reviews      {rating: 1..5, text}: a review, counted at its product
   GET  /rates/{currency}           an exchange rate, asked of the upstream through a breaker
   POST /orders                     {product_id, quantity, email}: an order, its product's counter
                                    and its confirmation mail, all or nothing

@@ -1,12 +1,11 @@
 //! Orders: a row, a counter and a mail that become true together.
 
 use std::fmt;
-use std::panic;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use steadfast::jobs::Class;
-use steadfast::kernel::{Code, Fault, RequestContext};
+use steadfast::kernel::{Code, Fault};
 use steadfast::mailer::{EnqueueMail, MailError, Mailer, MailerError};
 use steadfast::store::StoreError;
 
@@ -99,15 +98,10 @@ impl Orders {
     ///
     /// Dropped, it goes on to its end: what is committed is also seen.
     pub(crate) async fn place(&self, new: NewOrder) -> Result<Order, OrderError> {
-        let own = self.clone();
-        let placing = async move {
-            let product = new.product_id;
-            let placed = own.database.place_order(new, own.mailer).await;
-            // Also after an error: the commit may have been made.
-            own.products.forget(product);
-            placed
-        };
-        to_its_end(placing).await
+        let (product, database, mailer) =
+            (new.product_id, self.database.clone(), self.mailer.clone());
+        let placing = async move { database.place_order(new, mailer).await };
+        self.products.change(product, placing).await
     }
 
     /// Reads an order.
@@ -134,25 +128,6 @@ impl Orders {
     /// Dropped, it may be carried out all the same.
     pub(crate) async fn change(&self, id: i64, change: OrderChange) -> Result<Order, OrderError> {
         self.database.move_order(id, change.status).await
-    }
-}
-
-/// Does work that its caller may leave, under the caller's request.
-async fn to_its_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
-    let request = RequestContext::current();
-    let work = async move {
-        match request {
-            Some(request) => request.scope(work).await,
-            None => work.await,
-        }
-    };
-    match actix_web::rt::spawn(work).await {
-        Ok(done) => done,
-        Err(ended) => match ended.try_into_panic() {
-            Ok(panic) => panic::resume_unwind(panic),
-            // Its thread ends, and so does whoever waits here.
-            Err(_cancelled) => std::future::pending().await,
-        },
     }
 }
 

@@ -1,10 +1,12 @@
 //! Products: rows of the database, read through the cache.
 
+use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use steadfast::cache_fill::{Cache, ConfigError, FillCtx, FillError, Hit, Loaded, Loader};
+use steadfast::kernel::RequestContext;
 use steadfast::runtime::Builder;
 use steadfast::store::StoreError;
 
@@ -54,15 +56,49 @@ impl Products {
         self.cache.get(&id).wait(WAIT_MAX).await
     }
 
-    /// Reads a product anew next time. Other servers on the same database find out when their
-    /// entries expire.
-    pub(crate) fn forget(&self, id: u32) {
-        self.cache.invalidate(&id);
+    /// Does work that changes a product; then the next read sees it. Other servers on the same
+    /// database find out when their entries expire.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it goes on to its end: what is committed is also seen.
+    pub(crate) async fn change<T: 'static>(
+        &self,
+        id: u32,
+        work: impl Future<Output = T> + 'static,
+    ) -> T {
+        let cache = self.cache.clone();
+        let changing = async move {
+            let done = work.await;
+            // Also after an error: the commit may have been made.
+            cache.invalidate(&id);
+            done
+        };
+        to_its_end(changing).await
     }
 
     /// How often the database was really asked.
     pub(crate) fn loads(&self) -> u64 {
         self.loads.load(Ordering::Relaxed)
+    }
+}
+
+/// Does work that its caller may leave, under the caller's request.
+async fn to_its_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
+    let request = RequestContext::current();
+    let work = async move {
+        match request {
+            Some(request) => request.scope(work).await,
+            None => work.await,
+        }
+    };
+    match actix_web::rt::spawn(work).await {
+        Ok(done) => done,
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => panic::resume_unwind(panic),
+            // Its thread ends, and so does whoever waits here.
+            Err(_cancelled) => std::future::pending().await,
+        },
     }
 }
 

@@ -20,11 +20,13 @@ use crate::orders::{NewOrder, Order, OrderChange, Orders};
 use crate::products::Products;
 use crate::rates::{Currency, Rate, Rates};
 use crate::reports::{self, Report};
+use crate::reviews::{NewReview, Reviews};
 use crate::webhooks::{EventView, Received};
 
 /// Mounts every route of the application.
 pub(crate) fn configure(app: &mut ServiceConfig) {
     app.service(web::resource("/products/{id}").get(product).head(product))
+        .service(web::resource("/products/{id}/reviews").post(write_review))
         .service(web::resource("/rates/{currency}").get(rate).head(rate))
         .service(web::resource("/orders").post(place_order))
         .service(web::resource("/orders/{id}").get(order).head(order).patch(change_order))
@@ -42,6 +44,15 @@ async fn product(id: Path<u32>, products: Data<Products>) -> Result<impl Respond
     let product = products.get(*id).await.map_err(no_product)?;
     let how = ("x-cache", product.served.as_str());
     Ok(HttpResponse::Ok().insert_header(how).json(&*product.value))
+}
+
+async fn write_review(
+    product: Path<u32>,
+    new: Json<NewReview>,
+    reviews: Data<Reviews>,
+) -> Result<impl Responder, Problem> {
+    let review = reviews.write(*product, new.into_inner()).await?;
+    Ok(HttpResponse::Created().json(review))
 }
 
 async fn rate(

@@ -18,6 +18,7 @@ use crate::options::{Options, UpstreamUrl};
 use crate::orders::Orders;
 use crate::products::Products;
 use crate::rates::{self, Rates};
+use crate::reviews::Reviews;
 use crate::slow::SlowWork;
 use crate::upstream::UpstreamControl;
 use crate::webhooks;
@@ -27,6 +28,7 @@ use crate::webhooks;
 pub(crate) struct Services {
     products: Products,
     orders: Orders,
+    reviews: Reviews,
     jobs: Jobs,
     mailer: Mailer,
     inbox: Inbox,
@@ -59,7 +61,8 @@ impl Services {
         builder.start_mailer(&mailer, &jobs);
         let products = Products::declare(builder, database.clone(), options.product_ttl())?;
         Ok(Self {
-            orders: Orders::new(database, mailer.clone(), products.clone()),
+            orders: Orders::new(database.clone(), mailer.clone(), products.clone()),
+            reviews: Reviews::new(database, products.clone()),
             inbox: builder.inbox(inbox, &jobs),
             mailer,
             products,
@@ -76,6 +79,7 @@ impl Services {
     pub(crate) fn configure(&self, app: &mut ServiceConfig) {
         app.app_data(Data::new(self.products.clone()))
             .app_data(Data::new(self.orders.clone()))
+            .app_data(Data::new(self.reviews.clone()))
             .app_data(Data::new(self.jobs.clone()))
             .app_data(Data::new(self.mailer.clone()))
             .app_data(Data::new(self.inbox.clone()))

@@ -20,6 +20,7 @@ mod server_options; // the command line
 mod server_orders; // a row, a counter and a job
 mod server_products; // cached reads
 mod server_rates; // a third party behind a breaker
+mod server_reviews;
 mod server_simulator; // each fault of the third party
 mod server_simulator_mail; // its mail service: two providers, and what is recorded
 mod support; // real servers, problem documents and raw connections

@@ -85,7 +85,6 @@ async fn a_route_that_is_not_there_is_not_found() {
         "/demo",
         "/demo/actors/other/count",
         // Capabilities that are not built have no route.
-        "/products/1/reviews",
         "/demo/counters/report",
     ] {
         expect_problem(server.get(path).send().await.unwrap(), 404, "route.not_found").await;

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::options::DatabaseUrl;
 use crate::orders::{NewOrder, Order, OrderError, Status};
+use crate::reviews::{NewReview, Review, ReviewError};
 
 use self::postgres::PostgresShop;
 pub(crate) use self::postgres::SCHEMA_DEFAULT;
@@ -169,6 +170,26 @@ impl Database {
         match self {
             Self::Sqlite(shop) => shop.move_order(id, to).await,
             Self::Postgres(shop) => shop.move_order(id, to).await,
+        }
+    }
+
+    /// Writes a review and counts it at its product: both or neither.
+    ///
+    /// # Errors
+    ///
+    /// [`ReviewError::UnknownProduct`]; or the store failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may be written all the same.
+    pub(crate) async fn write_review(
+        &self,
+        product: u32,
+        new: NewReview,
+    ) -> Result<Review, ReviewError> {
+        match self {
+            Self::Sqlite(shop) => shop.write_review(product, new).await,
+            Self::Postgres(shop) => shop.write_review(product, new).await,
         }
     }
 }

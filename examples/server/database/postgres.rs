@@ -10,6 +10,7 @@ use tokio_postgres::types::{FromSql, Type, accepts};
 
 use super::{PRODUCTS, Product};
 use crate::orders::{NewOrder, Order, OrderError, Status, confirm};
+use crate::reviews::{NewReview, Review, ReviewError};
 
 /// The library's schema when nobody names another.
 pub(crate) const SCHEMA_DEFAULT: &str = "steadfast";
@@ -33,6 +34,14 @@ CREATE TABLE IF NOT EXISTS {shop}orders (
     status     text    NOT NULL DEFAULT 'pending'
                CHECK (status IN ('pending', 'paid', 'shipped', 'cancelled'))
 );
+CREATE INDEX IF NOT EXISTS orders_of_product ON {shop}orders (product_id);
+CREATE TABLE IF NOT EXISTS {shop}reviews (
+    id         bigint  GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    product_id bigint  NOT NULL REFERENCES {shop}products (id),
+    rating     bigint  NOT NULL CHECK (rating BETWEEN 1 AND 5),
+    text       text    NOT NULL
+);
+CREATE INDEX IF NOT EXISTS reviews_of_product ON {shop}reviews (product_id);
 INSERT INTO {shop}products (id, name, price_cents)
 SELECT id, 'Product ' || id, 500 + 25 * id FROM generate_series(1, {products}) AS id
 ON CONFLICT DO NOTHING;";
@@ -48,11 +57,13 @@ pub(crate) struct PostgresShop {
 #[derive(Debug)]
 struct Statements {
     product: String,
-    count: String,
-    insert: String,
+    count_order: String,
+    insert_order: String,
     order: String,
     lock_order: String,
     set_status: String,
+    count_review: String,
+    insert_review: String,
 }
 
 impl PostgresShop {
@@ -86,11 +97,11 @@ impl PostgresShop {
         let placed = self.store.run(async move |mut client| {
             let tx = client.transaction().await?;
             let product = i64::from(new.product_id);
-            let statement = tx.prepare_cached(&sql.count).await?;
+            let statement = tx.prepare_cached(&sql.count_order).await?;
             if tx.execute(&statement, &[&product]).await? == 0 {
                 return Err(OrderError::UnknownProduct);
             }
-            let statement = tx.prepare_cached(&sql.insert).await?;
+            let statement = tx.prepare_cached(&sql.insert_order).await?;
             let quantity = i64::from(new.quantity.get());
             let email = new.email.as_str();
             let row = tx.query_one(&statement, &[&product, &quantity, &email]).await?;
@@ -126,6 +137,29 @@ impl PostgresShop {
         });
         moved.await
     }
+
+    pub(super) async fn write_review(
+        &self,
+        product_id: u32,
+        new: NewReview,
+    ) -> Result<Review, ReviewError> {
+        let sql = Arc::clone(&self.statements);
+        let written = self.store.run(async move |mut client| {
+            let tx = client.transaction().await?;
+            let product = i64::from(product_id);
+            let statement = tx.prepare_cached(&sql.count_review).await?;
+            if tx.execute(&statement, &[&product]).await? == 0 {
+                return Err(ReviewError::UnknownProduct);
+            }
+            let statement = tx.prepare_cached(&sql.insert_review).await?;
+            let (rating, text) = (new.rating.get(), new.text.as_str());
+            let row = tx.query_one(&statement, &[&product, &i64::from(rating), &text]).await?;
+            let review = Review { id: row.try_get(0)?, product_id, rating, text: text.to_owned() };
+            commit(tx).await?;
+            Ok(review)
+        });
+        written.await
+    }
 }
 
 impl Statements {
@@ -137,16 +171,23 @@ impl Statements {
                 "SELECT name, price_cents, orders_count, reviews_count \
                  FROM {shop}products WHERE id = $1"
             ),
-            count: format!(
+            count_order: format!(
                 "UPDATE {shop}products SET orders_count = orders_count + 1 WHERE id = $1"
             ),
-            insert: format!(
+            insert_order: format!(
                 "INSERT INTO {shop}orders (product_id, quantity, email) VALUES ($1, $2, $3) \
                  RETURNING {columns}"
             ),
             lock_order: format!("{order} FOR UPDATE"),
             order,
             set_status: format!("UPDATE {shop}orders SET status = $2 WHERE id = $1"),
+            count_review: format!(
+                "UPDATE {shop}products SET reviews_count = reviews_count + 1 WHERE id = $1"
+            ),
+            insert_review: format!(
+                "INSERT INTO {shop}reviews (product_id, rating, text) VALUES ($1, $2, $3) \
+                 RETURNING id"
+            ),
         }
     }
 }

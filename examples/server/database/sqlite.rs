@@ -7,6 +7,7 @@ use steadfast::store::{SqliteStore, SqliteTx, StoreError};
 
 use super::{PRODUCTS, Product};
 use crate::orders::{NewOrder, Order, OrderError, Status, confirm};
+use crate::reviews::{NewReview, Review, ReviewError};
 
 const TABLES: &str = "\
 CREATE TABLE IF NOT EXISTS products (
@@ -23,7 +24,15 @@ CREATE TABLE IF NOT EXISTS orders (
     email      TEXT    NOT NULL,
     status     TEXT    NOT NULL DEFAULT 'pending'
                CHECK (status IN ('pending', 'paid', 'shipped', 'cancelled'))
-) STRICT;";
+) STRICT;
+CREATE INDEX IF NOT EXISTS orders_of_product ON orders (product_id);
+CREATE TABLE IF NOT EXISTS reviews (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    product_id INTEGER NOT NULL REFERENCES products (id),
+    rating     INTEGER NOT NULL CHECK (rating BETWEEN 1 AND 5),
+    text       TEXT    NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS reviews_of_product ON reviews (product_id);";
 
 /// The shop's tables in SQLite. Clones share the store.
 #[derive(Debug, Clone)]
@@ -57,6 +66,14 @@ impl SqliteShop {
 
     pub(super) async fn move_order(&self, id: i64, to: Status) -> Result<Order, OrderError> {
         self.0.write(move |tx| change_status(tx, id, to)).await
+    }
+
+    pub(super) async fn write_review(
+        &self,
+        product: u32,
+        new: NewReview,
+    ) -> Result<Review, ReviewError> {
+        self.0.write(move |tx| write_review(tx, product, &new)).await
     }
 }
 
@@ -108,6 +125,22 @@ fn change_status(tx: &SqliteTx<'_>, id: i64, to: Status) -> Result<Order, OrderE
     let sql = "UPDATE orders SET status = ?2 WHERE id = ?1";
     tx.prepare_cached(sql)?.execute(params![id, order.status.as_str()])?;
     Ok(order)
+}
+
+fn write_review(
+    tx: &SqliteTx<'_>,
+    product_id: u32,
+    new: &NewReview,
+) -> Result<Review, ReviewError> {
+    let sql = "UPDATE products SET reviews_count = reviews_count + 1 WHERE id = ?1";
+    if tx.prepare_cached(sql)?.execute([product_id])? == 0 {
+        return Err(ReviewError::UnknownProduct);
+    }
+    let sql = "INSERT INTO reviews (product_id, rating, text) VALUES (?1, ?2, ?3) RETURNING id";
+    let (rating, text) = (new.rating.get(), new.text.as_str());
+    let values = params![product_id, rating, text];
+    let id = tx.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+    Ok(Review { id, product_id, rating, text: text.to_owned() })
 }
 
 fn order_of(row: &Row<'_>) -> rusqlite::Result<Order> {
