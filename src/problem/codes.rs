@@ -196,6 +196,8 @@ const CATALOGUE: &[Entry] = &[
     entry("mailer.template_too_much_work", 500, "Internal failure", "A template did more work than the limit.", "Report it; correct the template or what it is given."),
     entry("mailer.template_undefined", 500, "Internal failure", "A template uses a value that it was not given.", "Report it; correct the template or what it is given."),
     entry("mailer.template_unknown", 500, "Internal failure", "There is no template of this name.", "Report it; correct the template or what it is given."),
+    entry("mailer.event_malformed", 422, "Event not readable", "An event of a mail provider is not of the form that it documents; nothing was recorded.", "Look at it, correct its source, and replay it."),
+    entry("mailer.event_too_many_recipients", 422, "Event not readable", "An event of a mail provider names more recipients than a mail can have; nothing was recorded.", "Look at it, and correct its source."),
     // What a client sends.
     entry("json.syntax", 400, "Malformed JSON", "The body is not JSON; `line` and `column` say where.", "Correct the body."),
     entry("json.invalid", 422, "Invalid JSON", "The body is JSON, but not what this route takes; `errors` points at it.", "Correct the members that `errors` names."),

@@ -122,6 +122,11 @@ impl Envelope {
         Self::new(header("x-github-delivery"), header("x-github-event"))
     }
 
+    /// Only bounces have an id, and that of another type may be the same number.
+    pub(super) fn postmark() -> Self {
+        Self::new(Place::BodyHash, pointer("/RecordType"))
+    }
+
     pub(super) fn sendgrid() -> Self {
         Self::new(pointer("/sg_event_id"), pointer("/event"))
             .occurred_at(pointer("/timestamp"))

@@ -118,6 +118,18 @@ impl Source {
         Ok(Self::new(name, GitHub::new(secrets)?, Envelope::github()))
     }
 
+    /// Postmark, with the users and passwords of [HTTP basic](Basic), which is all that it offers.
+    ///
+    /// # Errors
+    ///
+    /// [`InboxError::InvalidSetting`], as each verifier says.
+    pub fn postmark<U: AsRef<str>, P: AsRef<str>>(
+        name: &str,
+        credentials: impl IntoIterator<Item = (U, P)>,
+    ) -> Result<Self, InboxError> {
+        Self::basic(name, credentials, Envelope::postmark())
+    }
+
     /// [`SendGrid`]. Its bodies are lists, of up to 1 MiB by default.
     ///
     /// # Errors
@@ -230,6 +242,10 @@ impl Source {
     pub const fn serial_by_subject(mut self) -> Self {
         self.is_serial = true;
         self
+    }
+
+    pub(crate) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     pub(super) fn check(&self) -> Result<(), InboxError> {

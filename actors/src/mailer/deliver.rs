@@ -14,7 +14,7 @@ use super::provider::{Answer, Idempotency, Outcome, RecipientStatus, TransportEr
 use super::state::{
     self, AMBIGUOUS, Delivery, FREE, KEY_MARGIN, MailState, Next, OnUnknown, Situation, Verdict,
 };
-use super::store::{Attempt, Change, Ended, StoredMail};
+use super::store::{Attempt, Change, Ended, ProviderId, StoredMail};
 use crate::jobs::guard::Overload;
 use crate::jobs::retry::Backoff;
 use crate::jobs::{Class, Job, JobCx, JobError, JobPolicy, JobResult, JobsError};
@@ -170,7 +170,8 @@ impl Run {
             mail = %self.mail.id, provider = &*name, attempt = n, outcome = verdict.word(),
             "mailer.attempted"
         );
-        let (ended, provider_id) = ended(n, verdict, &answer);
+        let (ended, id) = ended(n, verdict, &answer);
+        let accepted_as = id.map(|id| ProviderId { provider: Arc::clone(&name), id });
         self.attempts.push(Attempt {
             n,
             run: self.cx.run().run,
@@ -188,7 +189,7 @@ impl Run {
             self.note(Some(ended), change).await?;
             return Ok(Step::Next);
         }
-        Ok(Step::Over(self.conclude(ended, next, provider_id).await))
+        Ok(Step::Over(self.conclude(ended, next, accepted_as).await))
     }
 
     /// The request as it was frozen, or a new one; `None`: this provider cannot send this mail.
@@ -221,11 +222,16 @@ impl Run {
     }
 
     /// Writes down what an attempt came to and what becomes of the mail.
-    async fn conclude(&self, ended: Ended, next: Next, provider_id: Option<Arc<str>>) -> JobResult {
+    async fn conclude(
+        &self,
+        ended: Ended,
+        next: Next,
+        accepted_as: Option<ProviderId>,
+    ) -> JobResult {
         let (state, code) = next.state();
         let mut change = Change::to(self.mail.id, state);
         change.code = code.map(Into::into).or_else(|| ended.code.clone());
-        change.provider_id = provider_id;
+        change.accepted_as = accepted_as;
         self.note(Some(ended), change).await?;
         if let Next::Again(at) = next {
             return Err(JobError::snooze(at.since(self.core.now())));

@@ -34,7 +34,7 @@ const WORD_MAX: usize = 100;
 /// Every method may be called from any thread.
 #[derive(Clone)]
 pub struct Mailer {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 impl Mailer {

@@ -20,6 +20,7 @@ mod handle;
 mod header;
 mod html_text;
 mod lane;
+mod listen;
 mod mail;
 mod mail_error;
 mod mail_id;

@@ -44,6 +44,12 @@ pub(crate) const ALL: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0003_inbox.sql"),
         postgres: include_str!("../../migrations/postgres/0003_inbox.sql"),
     },
+    Migration {
+        version: 4,
+        name: "mail_event_provider_id",
+        sqlite: include_str!("../../migrations/sqlite/0004_mail_event_provider_id.sql"),
+        postgres: include_str!("../../migrations/postgres/0004_mail_event_provider_id.sql"),
+    },
 ];
 
 /// A migration that a database has.

@@ -30,6 +30,9 @@ pub(crate) trait JobTx {
         params: &[Value],
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>>;
 
+    /// Holds a name until the transaction ends; waits for whoever else does.
+    fn lock(&self, name: &str) -> impl Future<Output = Result<(), StoreError>>;
+
     /// Stores a job.
     fn enqueue<J: Job>(
         &self,

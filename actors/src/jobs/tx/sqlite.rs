@@ -33,6 +33,11 @@ impl JobTx for SqliteJobTx<'_> {
         Ok(self.run(sql, params)?)
     }
 
+    /// Here a transaction that writes is the only one.
+    async fn lock(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn enqueue<J: Job>(&self, job: Enqueue<'_, J>) -> Result<Enqueued, JobsError> {
         job.in_sqlite(self.0)
     }

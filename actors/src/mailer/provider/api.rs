@@ -136,7 +136,7 @@ impl HttpProvider {
 }
 
 /// A provider's name, if it is one.
-pub(super) fn check_name(name: &str) -> Result<Arc<str>, ProviderError> {
+pub(in crate::mailer) fn check_name(name: &str) -> Result<Arc<str>, ProviderError> {
     let known = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
     let fits = (1..=HttpProvider::NAME_LIMIT).contains(&name.len());
     if fits && name.bytes().all(known) {

@@ -89,7 +89,7 @@ pub(super) fn code(kind: &str, code: &str) -> Option<Arc<str>> {
 }
 
 /// What a provider calls a mail, if it can be kept: 1 to 256 visible ASCII characters.
-pub(super) fn provider_id(id: &str) -> Option<Arc<str>> {
+pub(in crate::mailer) fn provider_id(id: &str) -> Option<Arc<str>> {
     let fits = (1..=256).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
     fits.then(|| id.into())
 }

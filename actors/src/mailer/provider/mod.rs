@@ -52,6 +52,9 @@ pub use ses::{Ses, SesCredentials, SesKeys};
 #[cfg(feature = "smtp")]
 pub use smtp::{Smtp, SmtpSecurity};
 
+pub(super) use api::check_name;
+pub(super) use json::provider_id;
+
 use super::mail::Mail;
 use super::mail_id::MailId;
 

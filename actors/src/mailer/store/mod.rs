@@ -176,12 +176,20 @@ pub(super) struct Change {
     pub(super) id: MailId,
     pub(super) state: MailState,
     pub(super) code: Option<Arc<str>>,
-    pub(super) provider_id: Option<Arc<str>>,
+    /// Who has accepted it, and what that calls it.
+    pub(super) accepted_as: Option<ProviderId>,
+}
+
+/// What a provider calls a mail.
+#[derive(Debug, Clone)]
+pub(super) struct ProviderId {
+    pub(super) provider: Arc<str>,
+    pub(super) id: Arc<str>,
 }
 
 impl Change {
     pub(super) const fn to(id: MailId, state: MailState) -> Self {
-        Self { id, state, code: None, provider_id: None }
+        Self { id, state, code: None, accepted_as: None }
     }
 }
 
@@ -194,6 +202,9 @@ pub(super) async fn finish(
     change: &Change,
     now: Timestamp,
 ) -> Result<bool, MailerError> {
+    if let Some(called) = &change.accepted_as {
+        events::lock(tx, called).await?;
+    }
     if let Some(ended) = ended {
         end_attempt(tx, change.id, ended, now).await?;
     }
@@ -243,7 +254,8 @@ pub(super) async fn settle(
     apply(tx, change, &open, now).await
 }
 
-/// Changes a mail of which `from` is true.
+/// Changes a mail of which `from` is true. What was told of it before anybody knew what its
+/// provider calls it counts from here on.
 async fn apply(
     tx: &impl JobTx,
     change: &Change,
@@ -254,7 +266,8 @@ async fn apply(
         "update {{mail}} set last_code = ?3,
          state = case when delivery <> 'none' and (?2 = 'unknown'
                            or ?2 = 'dead' and ?3 = '{OUTCOME_UNKNOWN}')
-                      then 'accepted' else ?2 end, provider_id = coalesce(?4, provider_id),
+                      then 'accepted' else ?2 end,
+         provider = coalesce(?6, provider), provider_id = coalesce(?4, provider_id),
          updated_at = ?5, delivery = case when ?2 = 'accepted' and delivery = 'none' then 'sent'
          else delivery end where id = ?1 and {from} returning 1"
     );
@@ -262,10 +275,17 @@ async fn apply(
         id_of(change.id),
         change.state.as_str().into(),
         change.code.as_deref().into(),
-        change.provider_id.as_deref().into(),
+        change.accepted_as.as_ref().map(|called| &*called.id).into(),
         now.0.into(),
+        change.accepted_as.as_ref().map(|called| &*called.provider).into(),
     ];
-    Ok(tx.row(&sql, &params).await?.is_some())
+    if tx.row(&sql, &params).await?.is_none() {
+        return Ok(false);
+    }
+    if let Some(called) = &change.accepted_as {
+        events::link(tx, change.id, called, now).await?;
+    }
+    Ok(true)
 }
 
 /// Calls a mail back that was not sent yet: the job that would have sent it, if it was in time.

@@ -1,4 +1,15 @@
 //! What providers tell of a mail after they took it.
+//!
+//! A provider posts events to a webhook, each in a form of its own; [`EventReader`] makes
+//! [`DeliveryEvent`]s of them, and [`Mailer::record`](super::Mailer::record) takes those in.
+//! [`Mailer::listen`](super::Mailer::listen) does both for a source of an inbox.
+
+mod mailgun;
+mod postmark;
+mod reader;
+mod resend;
+mod sendgrid;
+mod ses;
 
 use std::sync::Arc;
 
@@ -7,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::state::Delivery;
 use super::{EmailAddress, MailId};
 use crate::store::Timestamp;
+
+pub use reader::{EventError, EventReader};
 
 /// What a provider told, in the words of all providers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +34,8 @@ pub struct DeliveryEvent {
     pub provider_id: Option<Arc<str>>,
     /// What happened.
     pub kind: DeliveryKind,
-    /// To whom.
+    /// To whom; `None` where the provider does not say. Then it is the mail's only recipient, if
+    /// it has no other.
     pub recipient: Option<EmailAddress>,
     /// When, says the provider.
     pub happened_at: Timestamp,
@@ -57,6 +71,21 @@ pub enum DeliveryKind {
 }
 
 impl DeliveryKind {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Sent,
+        Self::Deferred,
+        Self::Delivered,
+        Self::Bounced,
+        Self::SoftBounced,
+        Self::Complained,
+        Self::Unsubscribed,
+        Self::Opened,
+        Self::Clicked,
+        Self::Dropped,
+        Self::Other,
+    ];
+
     /// The name in rows, JSON and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -73,6 +102,10 @@ impl DeliveryKind {
             Self::Dropped => "dropped",
             Self::Other => "other",
         }
+    }
+
+    pub(super) fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|known| known.as_str() == word)
     }
 
     /// How far the mail is then; `None` if that is not known from it.
@@ -116,6 +149,7 @@ pub enum Recorded {
     Mail(MailId),
     /// It was taken in before.
     Duplicate,
-    /// It is kept, and belongs to no mail that is known.
+    /// It is kept, and belongs to no mail that is known. If it has what its provider calls the
+    /// mail, it counts as soon as a mail is called so.
     UnknownMail,
 }
