@@ -161,7 +161,7 @@ mod upcast;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use actor::InboxActor;
 pub use builder::{InboxBuilder, RegisteredInbox};

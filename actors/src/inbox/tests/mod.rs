@@ -9,7 +9,7 @@ mod raw_json;
 mod receiving;
 mod replaying;
 mod silence;
-mod sns;
+pub(crate) mod sns;
 mod verifying;
 
 use std::future::Future;
@@ -241,27 +241,27 @@ where
 }
 
 /// What a sender signs, as the verifiers check it.
-mod sign {
+pub(crate) mod sign {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use hmac::{Hmac, KeyInit, Mac};
     use sha2::Sha256;
 
-    pub(super) fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
         parts.iter().for_each(|part| mac.update(part));
         mac.finalize().into_bytes().to_vec()
     }
 
-    pub(super) fn hex(bytes: &[u8]) -> String {
+    pub(crate) fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    pub(super) fn base64(bytes: &[u8]) -> String {
+    pub(crate) fn base64(bytes: &[u8]) -> String {
         STANDARD.encode(bytes)
     }
 
-    pub(super) fn unbase64(text: &str) -> Vec<u8> {
+    pub(crate) fn unbase64(text: &str) -> Vec<u8> {
         STANDARD.decode(text).unwrap()
     }
 }

@@ -21,16 +21,16 @@ const KEY: &str = include_str!("sns_key.pem");
 /// Version 1 of what [`notification`] says, made with `openssl dgst -sha1 -sign`.
 const SHA1: &str = include_str!("sns_sha1.txt");
 
-const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
+pub(crate) const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
 const CERTIFICATE: &str = "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-0a.pem";
 const SENT: &str = "2024-01-02T03:04:05.678Z";
 const SENT_MS: i64 = 1_704_164_645_678;
 
 /// A root, one between and the signing one, in PEM.
-struct Chain {
-    root: String,
-    between: String,
-    signing: String,
+pub(crate) struct Chain {
+    pub(crate) root: String,
+    pub(crate) between: String,
+    pub(crate) signing: String,
 }
 
 fn authority() -> CertificateParams {
@@ -40,7 +40,7 @@ fn authority() -> CertificateParams {
 }
 
 impl Chain {
-    fn for_name(name: &str) -> Self {
+    pub(crate) fn for_name(name: &str) -> Self {
         Self::until(name, 2100)
     }
 
@@ -62,13 +62,13 @@ impl Chain {
 
 /// Hands out files and counts how often it is asked.
 #[derive(Clone, Default)]
-struct Files {
+pub(crate) struct Files {
     files: HashMap<&'static str, String>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Files {
-    fn with(file: impl Into<String>) -> Self {
+    pub(crate) fn with(file: impl Into<String>) -> Self {
         Self { files: HashMap::from([(CERTIFICATE, file.into())]), asked: Arc::default() }
     }
 
@@ -86,7 +86,7 @@ impl Certificates for Files {
     }
 }
 
-fn notification() -> Value {
+pub(crate) fn notification() -> Value {
     json!({
         "Type": "Notification", "MessageId": "m1", "TopicArn": TOPIC, "Message": "hello",
         "Timestamp": SENT, "SignatureVersion": "2", "SigningCertURL": CERTIFICATE,
@@ -94,7 +94,7 @@ fn notification() -> Value {
     })
 }
 
-fn confirmation(url: &str) -> Value {
+pub(crate) fn confirmation(url: &str) -> Value {
     json!({
         "Type": "SubscriptionConfirmation", "MessageId": "m2", "TopicArn": TOPIC,
         "Message": "You have chosen", "Timestamp": SENT, "SignatureVersion": "2",
@@ -102,11 +102,11 @@ fn confirmation(url: &str) -> Value {
     })
 }
 
-const CONFIRM: &str =
+pub(crate) const CONFIRM: &str =
     "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=arn&Token=hush";
 
 /// As SNS signs it, written down once more here: the names of its type, in their order.
-fn signed(mut message: Value) -> Value {
+pub(crate) fn signed(mut message: Value) -> Value {
     let names: &[&str] = if message["Type"] == "Notification" {
         &["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"]
     } else {

@@ -4,12 +4,14 @@ mod addresses;
 mod claims;
 mod decode;
 mod dev_mailbox;
+mod events;
 mod fault_server;
 mod golden;
 mod headers;
 mod html;
 mod injection;
 mod limits;
+mod listening;
 mod ses_server;
 mod settings;
 #[cfg(feature = "smtp")]
