@@ -12,6 +12,7 @@ mod access;
 pub(crate) mod backlog;
 mod body;
 mod deadline;
+mod dev_mailbox;
 mod exchange;
 mod health;
 mod in_flight;
@@ -28,6 +29,7 @@ mod webhook;
 
 pub use body::EdgeBody;
 pub use deadline::{Deadline, DeadlineService, Scoped};
+pub use dev_mailbox::dev_mailbox;
 pub use exchange::EdgeCounts;
 pub use health::Probes;
 pub use in_flight::{InFlight, InFlightGuard};
