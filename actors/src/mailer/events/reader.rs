@@ -270,7 +270,8 @@ pub(super) fn rfc3339(text: &str) -> Result<Timestamp, EventError> {
 
 /// A number of seconds since 1970, with a fraction or without.
 pub(super) fn unix(number: &RawValue) -> Result<Timestamp, EventError> {
-    let (seconds, fraction) = number.get().split_once('.').unwrap_or((number.get(), "0"));
+    let number = number.get();
+    let (seconds, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let is_digits = |text: &str| {
         (1..=TIME_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
     };

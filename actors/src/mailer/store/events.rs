@@ -1,5 +1,7 @@
 //! What providers tell later, or before anybody here knows what they call the mail.
 
+use std::sync::Arc;
+
 use super::{Change, ProviderId, content, deliver, id_of, rows, settle, suppress};
 use crate::jobs::store::postgres::defect;
 use crate::jobs::tx::{JobTx, Value};
@@ -18,8 +20,8 @@ pub(in crate::mailer) async fn record(
     event: &DeliveryEvent,
     now: Timestamp,
 ) -> Result<Recorded, StoreError> {
-    let called = event.provider_id.clone();
-    let called = called.map(|id| ProviderId { provider: event.provider.clone(), id });
+    let provider = || Arc::clone(&event.provider);
+    let called = event.provider_id.clone().map(|id| ProviderId { provider: provider(), id });
     if let Some(called) = &called {
         lock(tx, called).await?;
     }
