@@ -14,6 +14,7 @@ compile_error!(
 pub mod breaker;
 pub mod cache_fill;
 pub mod health;
+mod hex;
 pub mod inbox;
 pub mod jobs;
 pub mod kernel;

@@ -130,7 +130,7 @@ pub use clock::{ManualWallClock, Timestamp, WallClock};
 pub use database::Store;
 pub use error::{Source, StoreError};
 pub use migrations::{AppliedMigration, Migration};
-pub use postgres::{Listening, PgClient, PgOptions, PgStatus, PgStore, commit, notify_in, outcome};
+pub use postgres::{Listening, PgClient, PgOptions, PgStatus, PgStore, commit, outcome};
 pub use sqlite::{Durability, SqliteOptions, SqliteStatus, SqliteStore, SqliteTx};
 pub use wakes::Wakes;
 

@@ -168,7 +168,7 @@ fn neither_the_document_nor_what_is_wrong_with_it_is_told_to_a_log() {
 #[test]
 fn the_hash_is_that_of_the_bytes() {
     let json = RawJson::parse(Bytes::from_static(b"{}"), &JsonLimits::default()).unwrap();
-    let hash: String = json.sha256().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = crate::hex::hex(&json.sha256());
     assert_eq!(hash, "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
 }
 

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
+
 /// A form in the making.
 pub(super) struct Form {
     boundary: String,
@@ -14,12 +16,8 @@ impl Form {
     /// A form whose parts are parted by a text that comes from `seed` alone. It has 256 bits of
     /// a hash, so that nobody who writes a part can have put it there.
     pub(super) fn new(seed: &[u8]) -> Self {
-        use std::fmt::Write as _;
-        let mut boundary = String::from("steadfast");
-        for byte in Sha256::digest(seed).iter().take(24) {
-            // Writing to a string cannot fail.
-            let _infallible = write!(boundary, "{byte:02x}");
-        }
+        let digest: [u8; 32] = Sha256::digest(seed).into();
+        let boundary = format!("steadfast{}", hex(&digest[..24]));
         Self { boundary, body: Vec::new(), counted: 0 }
     }
 

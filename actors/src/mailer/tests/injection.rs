@@ -192,6 +192,6 @@ fn every_field_changes_the_hash_and_nothing_moves_between_fields() {
 #[test]
 fn the_hash_of_a_mail_never_changes() {
     let hash = awkward().content_hash();
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = crate::hex::hex(&hash);
     assert_eq!(hash, "873aeaf4a62b6444b0715498b7a22d7cb84333fbf7f6aebead5c7a6a013a913f");
 }

@@ -51,7 +51,6 @@ pub use config::PgOptions;
 pub(crate) use error::refused;
 pub use error::{commit, outcome};
 pub use listen::Listening;
-pub use notify::notify_in;
 pub(crate) use notify::{NOTIFY, payload};
 
 use super::{AppliedMigration, StoreError, Wakes, migrations};

@@ -10,7 +10,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_postgres::GenericClient;
 
 use super::listen::pause;
 use super::{Inner, PgStore};
@@ -31,26 +30,6 @@ const TOPICS_MAX: usize = 1_024;
 
 /// LIMIT: PostgreSQL takes payloads of less than 8,000 bytes.
 const PAYLOAD_MAX: usize = 7_999;
-
-/// Tells of a topic within the transaction of `client`: heard when that is committed, and never
-/// if it is not. For jobs that are stored in a transaction of the caller's own.
-///
-/// # Errors
-///
-/// As any statement of that transaction.
-///
-/// # Cancel safety
-///
-/// Dropping this leaves it open whether it is told.
-pub async fn notify_in(
-    store: &PgStore,
-    client: &(impl GenericClient + Sync),
-    topic: &str,
-) -> Result<(), StoreError> {
-    let payload = payload(topic);
-    client.execute(NOTIFY, &[&store.schema(), &payload]).await?;
-    Ok(())
-}
 
 /// What is to be told, shared by those who tell and the task that does it.
 #[derive(Default)]

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
+
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// What is signed.
@@ -83,13 +85,6 @@ fn hmac(key: &[u8], data: impl AsRef<[u8]>) -> [u8; 32] {
     let keyed = Hmac::<Sha256>::new_from_slice(key);
     // HMAC takes a key of any length.
     keyed.map(|mac| mac.chain_update(data).finalize().into_bytes().into()).unwrap_or_default()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        let _infallible = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]

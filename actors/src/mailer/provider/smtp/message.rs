@@ -9,6 +9,7 @@ use lettre::message::{
 use lettre::{Address, address::Envelope};
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
 use crate::mailer::phrase::unstructured;
 use crate::mailer::provider::{EncodeError, json};
 use crate::mailer::{Attachment, EmailAddress, Mail, MailId, Mailbox};
@@ -138,13 +139,13 @@ impl Parts<'_> {
 
     /// A boundary that nobody who writes a part can have put there: a hash of all of it.
     fn boundary(&self, kind: &str) -> String {
-        let hash = Sha256::new()
+        let hash: [u8; 32] = Sha256::new()
             .chain_update(kind)
             .chain_update(self.id.as_bytes())
             .chain_update(self.mail.content_hash())
-            .finalize();
-        let hex = |text: String, byte: &u8| text + &format!("{byte:02x}");
-        hash.iter().take(24).fold("steadfast".to_owned(), hex)
+            .finalize()
+            .into();
+        format!("steadfast{}", hex(&hash[..24]))
     }
 }
 

@@ -3,7 +3,8 @@
 use futures_util::FutureExt;
 
 use super::super::testing::TestSchema;
-use super::super::{Listening, PgStore, commit, notify_in};
+
+use super::super::{Listening, NOTIFY, PgStore, commit, payload};
 use super::{terminate, until};
 
 async fn listening(store: &PgStore) {
@@ -59,7 +60,7 @@ async fn what_is_told_in_a_transaction_is_heard_if_it_is_committed() {
     let mut client = store.client().await.unwrap();
     for (topic, commits) in [("never", false), ("heard", true)] {
         let transaction = client.transaction().await.unwrap();
-        notify_in(&store, &*transaction, topic).await.unwrap();
+        transaction.execute(NOTIFY, &[&store.schema(), &payload(topic)]).await.unwrap();
         if commits {
             assert!(heard.notified().now_or_never().is_none());
             commit(transaction).await.unwrap();
