@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::headers::Headers;
 use super::raw_json::{JsonLimits, RawJson, sha256};
+use crate::hex::hex;
 use crate::store::Timestamp;
 
 /// LIMIT: bytes of an id, a type, a version or a subject; an index entry must fit a page.
@@ -197,7 +198,7 @@ impl Envelope {
     pub(super) fn read_one(&self, headers: &Headers, bytes: Bytes) -> Found {
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
         let reader = Reader { headers, text, members: members(text).unwrap_or_default() };
-        let id = self.ids.iter().find_map(|place| reader.text(place, &bytes));
+        let id = self.ids.iter().find_map(|place| reader.id(place, &bytes));
         match (id, self.meta(&reader, &bytes)) {
             (Some(event_id), meta) => Found { event_id, meta, bytes },
             (None, _) => {
@@ -225,7 +226,7 @@ impl Envelope {
 
     fn id_without_body(&self, headers: &Headers, body: &Bytes) -> String {
         let reader = Reader { headers, text: "", members: HashMap::new() };
-        let found = self.ids.iter().find_map(|place| reader.text(place, body));
+        let found = self.ids.iter().find_map(|place| reader.id(place, body));
         found.unwrap_or_else(|| hash_id(body))
     }
 }
@@ -284,13 +285,19 @@ impl Reader<'_> {
     }
 
     fn text(&self, place: &Place, bytes: &Bytes) -> Option<String> {
-        let text = match place {
-            Place::Header(name) => self.headers.text(name)?.to_owned(),
-            Place::Pointer(path) => scalar(self.at(path)?)?,
-            Place::BodyHash => hash_id(bytes),
-        };
-        let fits = (1..=TEXT_MAX).contains(&text.len()) && !text.contains(char::is_control);
-        fits.then_some(text)
+        self.whole(place, bytes).filter(|text| fits(text))
+    }
+
+    fn id(&self, place: &Place, bytes: &Bytes) -> Option<String> {
+        self.whole(place, bytes).filter(|id| !id.is_empty()).map(kept_id)
+    }
+
+    fn whole(&self, place: &Place, bytes: &Bytes) -> Option<String> {
+        match place {
+            Place::Header(name) => self.headers.text(name).map(str::to_owned),
+            Place::Pointer(path) => scalar(self.at(path)?),
+            Place::BodyHash => Some(hash_id(bytes)),
+        }
     }
 
     fn at(&self, path: &str) -> Option<&RawValue> {
@@ -302,6 +309,15 @@ impl Reader<'_> {
         debug_assert!(self.text.len() >= value.get().len());
         Some(value)
     }
+}
+
+/// An id as it is kept: one that does not fit is known by its hash, so that others stay others.
+pub(super) fn kept_id(id: String) -> String {
+    if fits(&id) { id } else { format!("id-sha256:{}", hex(&sha256(id.as_bytes()))) }
+}
+
+fn fits(text: &str) -> bool {
+    (1..=TEXT_MAX).contains(&text.len()) && !text.contains(char::is_control)
 }
 
 /// The members of an object.
@@ -335,8 +351,7 @@ fn moment(text: &str) -> Option<Timestamp> {
 
 /// The id of an event that has none: the same bytes are the same event.
 fn hash_id(bytes: &[u8]) -> String {
-    let digits = sha256(bytes);
-    digits.iter().fold(String::from("sha256:"), |text, byte| text + &format!("{byte:02x}"))
+    format!("sha256:{}", hex(&sha256(bytes)))
 }
 
 #[cfg(test)]
@@ -368,6 +383,24 @@ mod tests {
         let id = "x".repeat(TEXT_MAX);
         check(&format!(r#"{{"a":"{id}"}}"#), "/a", Some(&id));
         check(&format!(r#"{{"a":"{id}x"}}"#), "/a", None);
+    }
+
+    #[test]
+    fn an_id_that_cannot_be_kept_is_known_by_its_hash() {
+        let id = |id: &str| {
+            let body = Bytes::from(format!(r#"{{"id":"{id}","type":"t"}}"#));
+            let found = Envelope::common().read(&Headers::default(), &body, &JsonLimits::default());
+            let [found] = found.try_into().unwrap();
+            assert!(found.meta.is_ok());
+            found.event_id
+        };
+        let longest = "x".repeat(TEXT_MAX);
+        assert_eq!(id(&longest), longest);
+        let [one, other] = [id(&format!("{longest}1")), id(&format!("{longest}2"))];
+        assert!(one.starts_with("id-sha256:") && fits(&one), "{one}");
+        assert_ne!(one, other);
+        assert_eq!(one, id(&format!("{longest}1")));
+        assert_ne!(id("\\u0000"), id("\\u0001"));
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub struct EventInfo {
     pub id: InboxId,
     /// Who sent it.
     pub source: Arc<str>,
-    /// Its id there; `sha256:` and the hash of its bytes if it has none.
+    /// Its id there; `id-sha256:` and the hash of the id if that is longer than 255 bytes or has
+    /// control characters, `sha256:` and the hash of the event's bytes if it has none.
     pub event_id: Arc<str>,
     /// Its type; `None` if that could not be read.
     pub event_type: Option<Arc<str>>,

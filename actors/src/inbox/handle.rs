@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::actor::InboxActor;
 use super::core::{Core, Known, Shared};
 use super::counts::InboxCounts;
-use super::envelope::Found;
+use super::envelope::{Found, kept_id};
 use super::error::InboxError;
 use super::event::{Accepted, EventInfo, EventState, InboxId, NewEvent, Receipt, Row};
 use super::filter::{EventFilter, PAGE_MAX, Replay, Replayed};
@@ -198,7 +198,7 @@ impl Inbox {
         source: &str,
         event_id: &str,
     ) -> Result<Option<InboxId>, InboxError> {
-        Ok(self.core().tables.find(source.into(), event_id.into()).await?)
+        Ok(self.core().tables.find(source.into(), kept_id(event_id.to_owned()).into()).await?)
     }
 
     /// The body of an event, byte for byte as it came; `None` if it is unknown or was forgotten.

@@ -13,6 +13,7 @@ use tokio_postgres::Transaction;
 use super::error::InboxError;
 use super::event::{EventState, InboxId, StoredEvent};
 use super::store::{Settle, Tables};
+use crate::jobs::store::postgres::Session;
 use crate::jobs::{JobCx, JobResult};
 use crate::store::{SqliteTx, WallClock};
 
@@ -141,7 +142,26 @@ impl EventCx {
     ///
     /// Dropping it leaves it open whether the transaction has the end in it: roll back.
     pub async fn complete_in_postgres(&self, tx: &Transaction<'_>) -> Result<(), InboxError> {
-        self.end_in_postgres(tx, EventState::Done).await
+        self.end_within(Session::foreign(tx), EventState::Done).await
+    }
+
+    /// The same in a transaction that sqlx has begun on PostgreSQL. Feature `sqlx`.
+    ///
+    /// # Errors
+    ///
+    /// [`InboxError::Superseded`] and [`JobsError::Fenced`](crate::jobs::JobsError::Fenced):
+    /// another run has the say over the event. Roll back.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it leaves it open whether the transaction has the end in it: roll back.
+    #[cfg(feature = "sqlx")]
+    pub async fn complete_in_sqlx(
+        &self,
+        tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
+    ) -> Result<(), InboxError> {
+        let connection = crate::jobs::store::postgres::SqlxConnection::new(tx);
+        self.end_within(Session::sqlx(&connection), EventState::Done).await
     }
 
     pub(super) fn end_in(&self, tx: &SqliteTx<'_>, state: EventState) -> Result<(), InboxError> {
@@ -152,14 +172,14 @@ impl EventCx {
         Ok(())
     }
 
-    pub(super) async fn end_in_postgres(
+    pub(super) async fn end_within(
         &self,
-        tx: &Transaction<'_>,
+        session: Session<'_>,
         state: EventState,
     ) -> Result<(), InboxError> {
-        let settled = self.0.tables.settle_in_postgres(tx, &self.settle(state)).await?;
+        let settled = self.0.tables.settle_in_postgres(session, &self.settle(state)).await?;
         superseded_unless(settled)?;
-        self.0.job.complete_in_postgres(tx).await?;
+        self.0.job.complete_within(session).await?;
         self.0.completed.store(true, Ordering::Release);
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::event::{EventInfo, EventState, InboxId, Row, StoredEvent, Turn};
 use super::handlers::{EventCx, Handler};
 use super::raw_json::RawJson;
 use super::store::Tables;
+use crate::jobs::store::postgres::Session;
 use crate::jobs::{Job, JobCx, JobError, JobResult};
 use crate::store::{SqliteStore, SqliteTx, StoreError, commit};
 
@@ -158,7 +159,7 @@ async fn end(tables: &Tables, cx: &EventCx, state: EventState) -> JobResult {
         Tables::Postgres(tables) => {
             let mut client = tables.store().client().await?;
             let tx = client.transaction().await?;
-            cx.end_in_postgres(&tx, state).await?;
+            cx.end_within(Session::within(&tx), state).await?;
             Ok(commit(tx).await?)
         }
     }

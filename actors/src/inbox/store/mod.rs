@@ -14,6 +14,7 @@ use super::error::InboxError;
 use super::event::{EventState, InboxId, NewEvent, Row, Turn};
 use super::filter::EventFilter;
 use super::run::EventJob;
+use crate::jobs::store::postgres::Session;
 use crate::jobs::{Class, Job, JobId, Jobs, JobsError};
 use crate::store::{SqliteStore, SqliteTx, Store, StoreError, Timestamp};
 
@@ -213,12 +214,12 @@ impl Tables {
     /// The same on PostgreSQL.
     pub(super) async fn settle_in_postgres(
         &self,
-        tx: &tokio_postgres::Transaction<'_>,
+        session: Session<'_>,
         settle: &Settle,
     ) -> Result<bool, InboxError> {
         match self {
             Self::Sqlite(..) => Err(InboxError::ForeignTransaction),
-            Self::Postgres(tables) => Ok(tables.settle(tx, settle).await?),
+            Self::Postgres(tables) => Ok(tables.settle(session, settle).await?),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use deadpool_postgres::Transaction;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::Type;
 
 use super::rows::{self, StateCount};
 use super::sql::Sql;
@@ -15,6 +15,7 @@ use crate::inbox::event::{EventState, InboxId, NewEvent, Row, Turn};
 use crate::inbox::filter::EventFilter;
 use crate::inbox::run::EventJob;
 use crate::jobs::JobId;
+use crate::jobs::store::postgres::{Param, Session};
 use crate::store::{PgStore, StoreError, Timestamp, commit};
 
 /// Orders those that join a line: within a transaction, the place behind the last is only known
@@ -147,12 +148,14 @@ impl PgTables {
     /// `false`: another run has the say over the event.
     pub(super) async fn settle(
         &self,
-        tx: &tokio_postgres::Transaction<'_>,
+        session: Session<'_>,
         settle: &Settle,
     ) -> Result<bool, StoreError> {
         let Settle { id, job, state, now } = *settle;
-        let row: [&(dyn ToSql + Sync); 4] = [&id.0, &job.0, &state.stored(), &now.0];
-        Ok(tx.execute(&self.sql.settle, &row).await? == 1)
+        let state = state.stored();
+        let row: [Param<'_>; 4] =
+            [(&id.0, Type::INT8), (&job.0, Type::INT8), (&state, Type::TEXT), (&now.0, Type::INT8)];
+        Ok(!session.rows(&self.sql.settle, &row).await?.is_empty())
     }
 
     pub(super) async fn again(

@@ -124,7 +124,7 @@ const COUNTS: &str = concat!(
 );
 
 const SETTLE: &str = "update {inbox} set state = ?3, settled_at = ?4
-                  where id = ?1 and job_id = ?2 and state = 'received'";
+                  where id = ?1 and job_id = ?2 and state = 'received' returning id";
 
 const AGAIN: &str = concat!(
     "update {inbox} set state = 'received', reason = null, settled_at = null,

@@ -146,7 +146,7 @@ pub(super) fn counts(connection: &Connection, sql: &Sql) -> Result<Vec<StateCoun
 pub(super) fn settle(tx: &SqliteTx<'_>, sql: &Sql, settle: &Settle) -> Result<bool, StoreError> {
     let Settle { id, job, state, now } = *settle;
     let mut statement = tx.prepare_cached(&sql.settle)?;
-    Ok(statement.execute(params![id.0, job.0, state.stored(), now.0])? == 1)
+    Ok(statement.exists(params![id.0, job.0, state.stored(), now.0])?)
 }
 
 /// `false`: somebody else has changed it meanwhile.

@@ -11,6 +11,8 @@ mod replaying;
 mod silence;
 pub(crate) mod sns;
 mod verifying;
+#[cfg(feature = "sqlx")]
+mod with_sqlx;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -242,6 +244,7 @@ where
 
 /// What a sender signs, as the verifiers check it.
 pub(crate) mod sign {
+    pub(crate) use crate::hex::hex;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use hmac::{Hmac, KeyInit, Mac};
@@ -251,10 +254,6 @@ pub(crate) mod sign {
         let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
         parts.iter().for_each(|part| mac.update(part));
         mac.finalize().into_bytes().to_vec()
-    }
-
-    pub(crate) fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     pub(crate) fn base64(bytes: &[u8]) -> String {

@@ -11,6 +11,7 @@ on_each_database! {
     one_event_sent_50_times_at_once_is_stored_and_handled_once,
     the_same_id_with_another_body_is_told_and_the_first_body_stays,
     two_sources_may_use_the_same_id,
+    long_ids_with_one_body_are_events_of_their_own,
     what_is_verified_and_cannot_be_read_is_kept_and_acknowledged,
     a_body_is_taken_at_its_limit_and_not_one_past_it,
     only_headers_that_are_allowed_are_kept,
@@ -86,6 +87,30 @@ async fn two_sources_may_use_the_same_id(base: Base) {
     assert_eq!(found(SHOP).await, Some(first.id));
     assert_eq!(found("other").await, Some(second.events[0].id));
     assert_eq!(found("nobody").await, None);
+    bench.stop().await;
+}
+
+async fn long_ids_with_one_body_are_events_of_their_own(base: Base) {
+    let by_header = Envelope::new(Place::Header("x-id".into()), Place::Header("x-type".into()));
+    let bench = base.bench(|inbox| inbox.source(Source::unverified("long", by_header))).await;
+    let send = async |id: &str| {
+        let headers: Headers = [("x-id", id), ("x-type", "paid")].into_iter().collect();
+        let body = Bytes::from_static(b"{}");
+        bench.inbox.receive("long", &headers, body).await.unwrap().events.remove(0)
+    };
+    let mut ids = Vec::new();
+    for length in [255, 256, 4_000] {
+        for last in ["1", "2"] {
+            let id = "x".repeat(length - 1) + last;
+            let first = send(&id).await;
+            let again = send(&id).await;
+            assert_eq!((first.duplicate, again.duplicate, again.id), (false, true, first.id));
+            let found = bench.inbox.find_by_event_id("long", &id).await.unwrap();
+            assert_eq!(found, Some(first.id), "the id its sender uses finds it");
+            ids.push(first.id);
+        }
+    }
+    assert!(ids.is_sorted_by(|one, next| one < next), "each is its own: {ids:?}");
     bench.stop().await;
 }
 

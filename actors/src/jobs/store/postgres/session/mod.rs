@@ -59,6 +59,11 @@ impl<'a> Session<'a> {
         Self { driver: Driver::Pooled(client, &client.statement_cache), commits: true }
     }
 
+    /// For statements that only read: a lost connection leaves nothing open.
+    pub(crate) fn reading(client: &'a ClientWrapper) -> Self {
+        Self { commits: false, ..Self::single(client) }
+    }
+
     /// In a transaction of ours.
     pub(crate) fn within(transaction: &'a Transaction<'_>) -> Self {
         let driver = Driver::Pooled(transaction.client(), &transaction.statement_cache);
