@@ -1,6 +1,6 @@
 //! Transactions on either database, for operations that are written once.
 //!
-//! An operation is an `async fn` over [`JobTx`]. Its statements name tables as `{mail}` and
+//! An operation is an `async fn` over [`JobTx`], or over [`Rows`] if it only reads. Its statements name tables as `{mail}` and
 //! parameters as `?1`; the transaction fills in what its database calls them. On SQLite nothing
 //! in it ever waits, so there it is polled once, on the thread that writes.
 //!
@@ -17,12 +17,12 @@ use super::job::Job;
 use super::{Enqueue, Enqueued, JobCx, JobsError};
 use crate::store::StoreError;
 
-pub(crate) use postgres::PostgresTx;
-pub(crate) use sqlite::SqliteJobTx;
+pub(crate) use postgres::{PostgresRows, PostgresTx};
+pub(crate) use sqlite::{SqliteJobTx, SqliteRows};
 pub(crate) use value::{Row, Value};
 
-/// A transaction that is under way, with the job tables in it.
-pub(crate) trait JobTx {
+/// What statements run on.
+pub(crate) trait Rows {
     /// Runs a statement, and returns its rows: those of a query or of `returning`.
     fn rows(
         &self,
@@ -30,6 +30,18 @@ pub(crate) trait JobTx {
         params: &[Value],
     ) -> impl Future<Output = Result<Vec<Row>, StoreError>>;
 
+    /// Runs a statement that returns one row or none.
+    fn row(
+        &self,
+        sql: &str,
+        params: &[Value],
+    ) -> impl Future<Output = Result<Option<Row>, StoreError>> {
+        self.rows(sql, params).map(|rows| Ok(rows?.into_iter().next()))
+    }
+}
+
+/// A transaction that is under way, with the job tables in it.
+pub(crate) trait JobTx: Rows {
     /// Holds a name until the transaction ends; waits for whoever else does.
     fn lock(&self, name: &str) -> impl Future<Output = Result<(), StoreError>>;
 
@@ -41,15 +53,6 @@ pub(crate) trait JobTx {
 
     /// Ends a run.
     fn complete(&self, cx: &JobCx) -> impl Future<Output = Result<(), JobsError>>;
-
-    /// Runs a statement that returns one row or none.
-    fn row(
-        &self,
-        sql: &str,
-        params: &[Value],
-    ) -> impl Future<Output = Result<Option<Row>, StoreError>> {
-        self.rows(sql, params).map(|rows| Ok(rows?.into_iter().next()))
-    }
 }
 
 /// Runs an operation in a transaction of its own.
@@ -82,6 +85,32 @@ macro_rules! transact {
 }
 
 pub(crate) use transact;
+
+/// Runs an operation that only reads, beside whoever writes. Each of its statements sees what was
+/// committed before it.
+macro_rules! look {
+    ($store:expr, $rows:ident => $operation:expr) => {
+        match $store {
+            $crate::store::Store::Sqlite(store) => {
+                let work = move |connection: &rusqlite::Connection| {
+                    let $rows = $crate::jobs::tx::SqliteRows::new(connection);
+                    $crate::jobs::tx::at_once($operation)
+                };
+                store.read(work).await
+            }
+            $crate::store::Store::Postgres(store) => {
+                let schema: std::sync::Arc<str> = store.schema().into();
+                let work = async move |client: $crate::store::PgClient| {
+                    let $rows = $crate::jobs::tx::PostgresRows::reading(&client, &schema);
+                    $operation.await
+                };
+                store.run(work).await
+            }
+        }
+    };
+}
+
+pub(crate) use look;
 
 /// What an operation comes to that never waits.
 pub(crate) fn at_once<T, E: From<StoreError>>(

@@ -6,28 +6,25 @@ use bytes::BytesMut;
 use deadpool_postgres::Transaction;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
-use super::{JobTx, Row, Value};
+use super::{JobTx, Row, Rows, Value};
 use crate::jobs::store::postgres::{Param, Session};
 use crate::jobs::{Enqueue, Enqueued, Job, JobCx, JobsError};
-use crate::store::StoreError;
+use crate::store::{PgClient, StoreError};
 
 /// The seed keeps these names apart from those of others who lock by a hash. What it returns has no
 /// type that is read here.
 const LOCK: &str = "select pg_advisory_xact_lock(hashtextextended(?1, 7363))::text";
 
-/// A transaction of ours, or of somebody else.
-pub(crate) struct PostgresTx<'a> {
+/// A connection of ours, or a transaction on any.
+pub(crate) struct PostgresRows<'a> {
     session: Session<'a>,
     schema: &'a str,
 }
 
-impl<'a> PostgresTx<'a> {
-    pub(crate) const fn new(session: Session<'a>, schema: &'a str) -> Self {
-        Self { session, schema }
-    }
-
-    pub(crate) fn within(transaction: &'a Transaction<'_>, schema: &'a str) -> Self {
-        Self::new(Session::within(transaction), schema)
+impl<'a> PostgresRows<'a> {
+    /// For statements that only read, each on its own.
+    pub(crate) fn reading(client: &'a PgClient, schema: &'a str) -> Self {
+        Self { session: Session::reading(client), schema }
     }
 
     fn fill(&self, sql: &str) -> String {
@@ -35,7 +32,7 @@ impl<'a> PostgresTx<'a> {
     }
 }
 
-impl JobTx for PostgresTx<'_> {
+impl Rows for PostgresRows<'_> {
     async fn rows(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         let params: Vec<Param<'_>> =
             params.iter().map(|value| (value as &(dyn ToSql + Sync), value.kind())).collect();
@@ -45,17 +42,38 @@ impl JobTx for PostgresTx<'_> {
         };
         rows.iter().map(|row| Ok(Row(read(row)?))).collect()
     }
+}
 
+/// A transaction of ours, or of somebody else.
+pub(crate) struct PostgresTx<'a>(PostgresRows<'a>);
+
+impl<'a> PostgresTx<'a> {
+    pub(crate) const fn new(session: Session<'a>, schema: &'a str) -> Self {
+        Self(PostgresRows { session, schema })
+    }
+
+    pub(crate) fn within(transaction: &'a Transaction<'_>, schema: &'a str) -> Self {
+        Self::new(Session::within(transaction), schema)
+    }
+}
+
+impl Rows for PostgresTx<'_> {
+    async fn rows(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        self.0.rows(sql, params).await
+    }
+}
+
+impl JobTx for PostgresTx<'_> {
     async fn lock(&self, name: &str) -> Result<(), StoreError> {
         self.rows(LOCK, &[name.into()]).await.map(drop)
     }
 
     async fn enqueue<J: Job>(&self, job: Enqueue<'_, J>) -> Result<Enqueued, JobsError> {
-        job.within(self.session).await
+        job.within(self.0.session).await
     }
 
     async fn complete(&self, cx: &JobCx) -> Result<(), JobsError> {
-        cx.complete_within(self.session).await
+        cx.complete_within(self.0.session).await
     }
 }
 

@@ -1,18 +1,18 @@
 //! On SQLite.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ToSql, params_from_iter};
+use rusqlite::{Connection, ToSql, params_from_iter};
 
-use super::{JobTx, Row, Value};
+use super::{JobTx, Row, Rows, Value};
 use crate::jobs::{Enqueue, Enqueued, Job, JobCx, JobsError};
 use crate::store::{SqliteTx, StoreError};
 
-/// Never waits.
-pub(crate) struct SqliteJobTx<'a>(&'a SqliteTx<'a>);
+/// A connection, in whatever transaction it is. Never waits.
+pub(crate) struct SqliteRows<'a>(&'a Connection);
 
-impl<'a> SqliteJobTx<'a> {
-    pub(crate) const fn new(tx: &'a SqliteTx<'a>) -> Self {
-        Self(tx)
+impl<'a> SqliteRows<'a> {
+    pub(crate) const fn new(connection: &'a Connection) -> Self {
+        Self(connection)
     }
 
     fn run(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, rusqlite::Error> {
@@ -28,11 +28,28 @@ impl<'a> SqliteJobTx<'a> {
     }
 }
 
-impl JobTx for SqliteJobTx<'_> {
+impl Rows for SqliteRows<'_> {
     async fn rows(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
         Ok(self.run(sql, params)?)
     }
+}
 
+/// A transaction that writes. Never waits.
+pub(crate) struct SqliteJobTx<'a>(&'a SqliteTx<'a>);
+
+impl<'a> SqliteJobTx<'a> {
+    pub(crate) const fn new(tx: &'a SqliteTx<'a>) -> Self {
+        Self(tx)
+    }
+}
+
+impl Rows for SqliteJobTx<'_> {
+    async fn rows(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>, StoreError> {
+        SqliteRows::new(self.0).rows(sql, params).await
+    }
+}
+
+impl JobTx for SqliteJobTx<'_> {
     /// Here a transaction that writes is the only one.
     async fn lock(&self, _: &str) -> Result<(), StoreError> {
         Ok(())
