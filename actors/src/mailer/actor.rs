@@ -7,12 +7,13 @@ use actix::{Actor, AsyncContext, Handler, Message};
 use tokio::time::sleep;
 
 use super::Mailer;
+use super::core::Swept;
 use super::error::MailerError;
 use super::events::Recorded;
 use super::messages::{CancelMail, FindMail, MailEnqueued, MailStatus, RecordEvent, StoreMail};
 use crate::kernel::{Context, Reply};
 
-/// How often mails are looked for whose job is gone, and content that is old.
+/// How often mails are looked for whose job is gone, and what is old.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// Takes the operations of a mailer. It keeps nothing: everything is in the tables, and mails
@@ -38,8 +39,10 @@ impl Actor for MailerActor {
 async fn sweep(mailer: Mailer) {
     loop {
         match mailer.sweep().await {
-            Ok((0, 0)) => {}
-            Ok((settled, forgotten)) => tracing::info!(settled, forgotten, "mailer.swept"),
+            Ok(swept) if swept == Swept::default() => {}
+            Ok(Swept { buried, forgotten, mails, events, suppressions }) => {
+                tracing::info!(buried, forgotten, mails, events, suppressions, "mailer.swept");
+            }
             Err(error) => tracing::warn!(%error, "mailer.sweep_failed"),
         }
         sleep(SWEEP_EVERY).await;

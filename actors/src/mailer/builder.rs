@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ pub(super) struct Config {
     pub(super) max_attempts: u16,
     pub(super) attempt_timeout: Duration,
     pub(super) keep_content_for: Duration,
+    pub(super) keep_ledger_for: Duration,
     pub(super) queue: Arc<str>,
 }
 
@@ -57,6 +59,7 @@ impl Mailer {
                 max_attempts: 10,
                 attempt_timeout: Duration::from_secs(30),
                 keep_content_for: Duration::from_secs(30 * 86_400),
+                keep_ledger_for: Duration::from_secs(90 * 86_400),
                 queue: Deliver::QUEUE.into(),
             },
         }
@@ -95,10 +98,20 @@ impl MailerBuilder {
         self
     }
 
-    /// How long the content of a settled mail is kept; its ledger stays. Default 30 days, 1 h to
-    /// 10 years.
+    /// How long the content of a settled mail is kept; its [ledger](Self::keep_ledger_for) stays for
+    /// longer. Default 30 days, 1 h to 10 years.
     pub const fn keep_content_for(mut self, period: Duration) -> Self {
         self.config.keep_content_for = period;
+        self
+    }
+
+    /// How long a settled mail is known at all: its key, its attempts, and what providers told of
+    /// it. Default 90 days, 1 h to 10 years, and no less than its content. One whose fate is
+    /// unknown is kept until somebody settles it.
+    ///
+    /// A key that is forgotten is free: the same mail under it is sent again.
+    pub const fn keep_ledger_for(mut self, period: Duration) -> Self {
+        self.config.keep_ledger_for = period;
         self
     }
 
@@ -136,7 +149,13 @@ impl MailerBuilder {
         if lanes.is_empty() || names.len() < lanes.len() {
             return Err(MailerError::Providers);
         }
-        let core = Core { store: self.store, lanes, config: self.config, jobs: OnceLock::new() };
+        let core = Core {
+            store: self.store,
+            lanes,
+            config: self.config,
+            jobs: OnceLock::new(),
+            looked_at: AtomicI64::new(0),
+        };
         Ok(Mailer::new(Arc::new(core)))
     }
 
@@ -144,12 +163,16 @@ impl MailerBuilder {
         let within = |holds: bool, setting, expected| {
             if holds { Ok(()) } else { Err(MailerError::InvalidSetting { setting, expected }) }
         };
-        let Config { max_attempts, attempt_timeout, keep_content_for, .. } = &self.config;
+        let Config { max_attempts, attempt_timeout, keep_content_for, keep_ledger_for, .. } =
+            &self.config;
         within((1..=1_000).contains(max_attempts), "max_attempts", "from 1 to 1000")?;
         let timeout = Duration::from_millis(100)..=Duration::from_secs(120);
         within(timeout.contains(attempt_timeout), "attempt_timeout", "from 100 ms to 2 min")?;
         let kept = Duration::from_secs(3_600)..=Duration::from_secs(3_650 * 86_400);
-        within(kept.contains(keep_content_for), "keep_content_for", "from 1 h to 10 years")
+        within(kept.contains(keep_content_for), "keep_content_for", "from 1 h to 10 years")?;
+        within(kept.contains(keep_ledger_for), "keep_ledger_for", "from 1 h to 10 years")?;
+        let is_kept = keep_ledger_for >= keep_content_for;
+        within(is_kept, "keep_ledger_for", "at least keep_content_for")
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the handles, the job and the actor of one mailer share.
 
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,9 +13,9 @@ use super::events::{DeliveryEvent, Recorded};
 use super::lane::{Lane, Ticket};
 use super::messages::MailEnqueued;
 use super::provider::{Idempotency, WireRequest};
-use super::store::{self, Attempt, Change, Ended, NewMail, StoredMail};
+use super::store::{self, Attempt, Change, Ended, Look, NewMail, StoredMail};
 use super::{EmailAddress, Mail, MailId};
-use crate::jobs::tx::transact;
+use crate::jobs::tx::{look, transact};
 use crate::jobs::{JobCx, JobId, Jobs, RunKey};
 use crate::store::{Store, StoreError, Timestamp, WallClock};
 
@@ -24,9 +25,10 @@ const WAIT_MIN: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// For how long a rest of a provider with keys is waited out.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// LIMIT: mails settled or forgotten in one step of a sweep, and steps.
-const SWEEP_MAX: u32 = 500;
-const SWEEP_STEPS: u32 = 100;
+/// LIMIT: rows looked at or forgotten in one step of a sweep, which holds the writer of SQLite for
+/// a few milliseconds; and steps.
+const SWEEP_ROWS: u32 = 200;
+const SWEEP_STEPS: u32 = 500;
 
 /// What the handles, the job and the actor share.
 pub(super) struct Core {
@@ -34,6 +36,8 @@ pub(super) struct Core {
     pub(super) lanes: Vec<Lane>,
     pub(super) config: Config,
     pub(super) jobs: OnceLock<Jobs>,
+    /// The last job whose mail was looked at for being an orphan; 0: begin anew.
+    pub(super) looked_at: AtomicI64,
 }
 
 impl Core {
@@ -111,11 +115,11 @@ impl Core {
         &self,
         id: MailId,
     ) -> Result<Option<(StoredMail, Vec<Attempt>)>, StoreError> {
-        transact!(&self.store, tx => store::find(&tx, id))
+        look!(&self.store, rows => store::find(&rows, id))
     }
 
     pub(super) async fn content(&self, id: MailId) -> Result<Option<Mail>, StoreError> {
-        transact!(&self.store, tx => store::content(&tx, id))
+        look!(&self.store, rows => store::content(&rows, id))
     }
 
     pub(super) async fn wire(
@@ -124,7 +128,7 @@ impl Core {
         provider: &str,
     ) -> Result<Option<(WireRequest, Timestamp)>, StoreError> {
         let provider = provider.to_owned();
-        transact!(&self.store, tx => store::wire(&tx, id, &provider))
+        look!(&self.store, rows => store::wire(&rows, id, &provider))
     }
 
     pub(super) async fn begin(
@@ -154,8 +158,8 @@ impl Core {
     }
 
     pub(super) async fn is_suppressed(&self, mail: &StoredMail) -> Result<bool, StoreError> {
-        let (id, tenant, now) = (mail.id, Arc::clone(&mail.tenant), self.now());
-        transact!(&self.store, tx => store::is_still_suppressed(&tx, &tenant, id, now))
+        let (mail, now) = (mail.clone(), self.now());
+        look!(&self.store, rows => store::is_still_suppressed(&rows, &mail, now))
     }
 
     pub(super) async fn cancel(&self, id: MailId) -> Result<bool, MailerError> {
@@ -210,31 +214,81 @@ impl Core {
         transact!(&self.store, tx => store::unsuppress(&tx, &tenant, &address))
     }
 
-    /// Settles mails whose job is gone, and forgets what was in old ones. How many of each.
-    pub(super) async fn sweep(&self) -> Result<(usize, u64), StoreError> {
-        let orphans: Result<Vec<MailId>, StoreError> =
-            transact!(&self.store, tx => store::orphans(&tx, SWEEP_MAX));
-        let orphans = orphans?;
-        for id in &orphans {
-            let (id, now) = (*id, self.now());
-            let buried: Result<(), StoreError> =
-                transact!(&self.store, tx => store::bury(&tx, id, now));
-            buried?;
-        }
-        let kept = i64::try_from(self.config.keep_content_for.as_millis()).unwrap_or(i64::MAX);
-        let before = Timestamp(self.now().0.saturating_sub(kept));
-        let mut forgotten = 0;
+    /// Settles mails whose job is gone, and forgets what is old.
+    pub(super) async fn sweep(&self) -> Result<Swept, StoreError> {
+        let now = self.now();
+        let content_before = now.before(self.config.keep_content_for);
+        let ledger_before = now.before(self.config.keep_ledger_for);
+        Ok(Swept {
+            buried: self.bury().await?,
+            forgotten: in_steps(async || {
+                transact!(&self.store, tx => store::forget(&tx, content_before, SWEEP_ROWS))
+            })
+            .await?,
+            mails: in_steps(async || {
+                transact!(&self.store, tx => store::prune(&tx, ledger_before, SWEEP_ROWS))
+            })
+            .await?,
+            events: in_steps(async || {
+                transact!(&self.store, tx => store::prune_events(&tx, ledger_before, SWEEP_ROWS))
+            })
+            .await?,
+            suppressions: in_steps(async || {
+                transact!(&self.store, tx => store::prune_suppressions(&tx, now, SWEEP_ROWS))
+            })
+            .await?,
+        })
+    }
+
+    /// Settles mails whose job is gone. How many. What is not looked at now is next time.
+    async fn bury(&self) -> Result<u64, StoreError> {
+        let mut buried = 0;
         for _ in 0..SWEEP_STEPS {
-            let some: Result<u64, StoreError> =
-                transact!(&self.store, tx => store::forget(&tx, before, SWEEP_MAX));
-            let some = some?;
-            forgotten += some;
-            if some < u64::from(SWEEP_MAX) {
+            let after = JobId(self.looked_at.load(Ordering::Relaxed));
+            let look: Result<Look, StoreError> =
+                look!(&self.store, rows => store::look(&rows, after, SWEEP_ROWS));
+            let Look { orphans, last } = look?;
+            for id in orphans {
+                let now = self.now();
+                let was_one: Result<bool, StoreError> =
+                    transact!(&self.store, tx => store::bury(&tx, id, now));
+                buried += u64::from(was_one?);
+            }
+            self.looked_at.store(last.map_or(0, |job| job.0), Ordering::Relaxed);
+            if last.is_none() {
                 break;
             }
         }
-        Ok((orphans.len(), forgotten))
+        Ok(buried)
     }
+}
+
+/// What a sweep has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Swept {
+    /// Mails settled whose job was gone.
+    pub(super) buried: u64,
+    /// Mails of which the content was forgotten.
+    pub(super) forgotten: u64,
+    /// Mails that were forgotten, with their ledger.
+    pub(super) mails: u64,
+    pub(super) events: u64,
+    pub(super) suppressions: u64,
+}
+
+/// Takes steps while there is enough for a whole one. How many rows in all.
+async fn in_steps(
+    mut step: impl AsyncFnMut() -> Result<u64, StoreError>,
+) -> Result<u64, StoreError> {
+    let mut all = 0;
+    for _ in 0..SWEEP_STEPS {
+        let some = step().await?;
+        all += some;
+        if some < u64::from(SWEEP_ROWS) {
+            break;
+        }
+    }
+    Ok(all)
 }
 
 impl fmt::Debug for Core {

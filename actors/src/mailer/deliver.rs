@@ -12,7 +12,7 @@ use super::error::MailerError;
 use super::lane::{Lane, Ticket};
 use super::provider::{Answer, Idempotency, Outcome, RecipientStatus, TransportError, WireRequest};
 use super::state::{
-    self, AMBIGUOUS, Delivery, FREE, KEY_MARGIN, MailState, Next, OnUnknown, Situation, Verdict,
+    self, AMBIGUOUS, Delivery, FREE, MailState, Next, OnUnknown, Situation, Verdict,
 };
 use super::store::{Attempt, Change, Ended, ProviderId, StoredMail};
 use crate::jobs::guard::Overload;
@@ -104,38 +104,36 @@ impl Run {
     /// Ends a mail that must not be sent any more.
     async fn may_not_be_sent(&self) -> Result<Option<JobResult>, JobError> {
         let late = self.mail.deadline.is_some_and(|deadline| deadline <= self.core.now());
-        let suppressed = self.core.is_suppressed(&self.mail).await?;
-        if !self.is_doubtful() {
-            let (state, code) = match (late, suppressed) {
-                (true, _) => (MailState::Expired, "mailer.expired"),
-                (false, true) => (MailState::Suppressed, "mailer.suppressed"),
-                (false, false) => return Ok(None),
-            };
-            return Ok(Some(self.end(None, state, Some(code)).await));
-        }
-        if self.mail.delivery >= Delivery::Sent {
-            return Ok(Some(self.end(None, MailState::Accepted, None).await));
-        }
+        let in_doubt = self.is_doubtful();
         // Nobody would know it again.
-        let forgotten = self.bound().is_none() && self.mail.on_unknown != OnUnknown::Retry;
-        Ok(if late || suppressed || forgotten { Some(self.end_in_doubt().await) } else { None })
-    }
-
-    async fn end_in_doubt(&self) -> JobResult {
-        let (state, code) = state::in_doubt(self.mail.on_unknown).state();
-        self.end(None, state, code).await
+        let forgotten =
+            in_doubt && self.bound().is_none() && self.mail.on_unknown != OnUnknown::Retry;
+        let next = if in_doubt && self.mail.delivery >= Delivery::Sent {
+            Next::Accepted
+        } else if late {
+            Next::Expired
+        } else if self.core.is_suppressed(&self.mail).await? {
+            Next::Suppressed
+        } else if forgotten {
+            state::in_doubt(self.mail.on_unknown)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(self.end(next).await))
     }
 
     /// An attempt that an earlier run began and did not end may have been accepted.
     async fn settle_cut_off(&mut self) -> Result<Option<JobResult>, JobError> {
         let open = |attempt: &&Attempt| attempt.finished_at.is_none();
         let Some(open) = self.attempts.iter().find(open).cloned() else { return Ok(None) };
-        let Some(lane) = self.core.lane(&open.provider) else {
-            return Ok(Some(self.end(Some(cut_off(open.n)), MailState::Unknown, None).await));
-        };
-        let first = self.core.wire(self.mail.id, lane.name()).await?;
+        let first = self.core.wire(self.mail.id, &open.provider).await?;
         let first_at = first.map_or(open.started_at, |(_, at)| at);
-        let next = state::next(Verdict::Ambiguous, &self.situation(lane, first_at, 0));
+        let situation = match self.core.lane(&open.provider) {
+            Some(lane) => self.situation(lane, first_at, 0),
+            // Who might have known its key is asked no more.
+            None => self.circumstances(self.counted(), first_at),
+        };
+        let next = state::next(Verdict::Ambiguous, &situation);
         let Next::Again(_) = next else {
             return Ok(Some(self.conclude(cut_off(open.n), next, None).await));
         };
@@ -213,12 +211,17 @@ impl Run {
         }
     }
 
+    /// A mail that one provider cannot carry is for the others: those that refused it in this run
+    /// may take it later.
     async fn cannot_encode(&mut self, name: Arc<str>) -> Step {
         self.tried.push(name);
         if self.core.others(&self.tried) {
             return Step::Next;
         }
-        Step::Over(self.end(None, MailState::Dead, Some("mailer.not_encodable")).await)
+        Step::Over(match self.refused {
+            Some(refused) => self.refused_by_all(refused).await,
+            None => self.end(Next::Dead("mailer.not_encodable")).await,
+        })
     }
 
     /// Writes down what an attempt came to and what becomes of the mail.
@@ -240,37 +243,36 @@ impl Run {
     }
 
     /// Ends the mail without a further attempt.
-    async fn end(
-        &self,
-        ended: Option<Ended>,
-        state: MailState,
-        code: Option<&'static str>,
-    ) -> JobResult {
+    async fn end(&self, next: Next) -> JobResult {
+        let (state, code) = state::truth(next, self.is_doubtful(), self.mail.on_unknown).state();
         let mut change = Change::to(self.mail.id, state);
         change.code = code.map(Into::into);
-        self.note(ended, change).await
+        self.note(None, change).await
     }
 
     /// No provider takes it for now; some may have refused it in this run.
     async fn nobody_takes_it(&self, wait: Duration) -> JobResult {
-        let Some(refused) = self.refused else { return self.wait(wait).await };
-        let now = self.core.now();
-        let next = state::next(refused, &self.circumstances(self.counted(), now));
-        if let Next::Again(at) = next {
-            return self.wait(at.since(now)).await;
+        match self.refused {
+            Some(refused) => self.refused_by_all(refused).await,
+            None => self.wait(wait).await,
         }
-        let (state, code) = next.state();
-        self.end(None, state, code).await
+    }
+
+    async fn refused_by_all(&self, refused: Verdict) -> JobResult {
+        let now = self.core.now();
+        match state::next(refused, &self.circumstances(self.counted(), now)) {
+            Next::Again(at) => self.wait(at.since(now)).await,
+            next => self.end(next).await,
+        }
     }
 
     /// No provider takes anything for now.
     async fn wait(&self, wait: Duration) -> JobResult {
         let late = |deadline: Timestamp| self.core.now().after(wait) >= deadline;
-        match self.mail.deadline.filter(|deadline| late(*deadline)) {
-            Some(_) if self.is_doubtful() => self.end_in_doubt().await,
-            Some(_) => self.end(None, MailState::Expired, Some("mailer.expired")).await,
-            None => Err(JobError::snooze(wait)),
+        if self.mail.deadline.is_some_and(late) {
+            return self.end(Next::Expired).await;
         }
+        Err(JobError::snooze(wait))
     }
 
     /// Writes it down, patiently: else a mail that was accepted would count as unknown.
@@ -321,6 +323,7 @@ impl Run {
         Situation {
             idempotency: lane.idempotency(),
             doubtful: self.bound().as_deref() == Some(lane.name()),
+            elsewhere: self.open_questions().any(|attempt| *attempt.provider != *lane.name()),
             others: self.core.others(&tried().collect::<Vec<_>>()),
             ..self.circumstances(counted, first_attempt_at)
         }
@@ -338,6 +341,7 @@ impl Run {
             first_attempt_at,
             doubtful: false,
             in_doubt: self.is_doubtful(),
+            elsewhere: self.is_doubtful(),
             others: false,
             chance: fastrand::f64(),
         }
@@ -346,28 +350,28 @@ impl Run {
     /// Attempts that count.
     fn counted(&self) -> u16 {
         let counts = |attempt: &&Attempt| {
-            attempt.outcome.as_deref().is_none_or(|word| !FREE.contains(&word))
+            let is_free = attempt.outcome.as_deref().is_some_and(|word| FREE.contains(&word));
+            attempt.n > self.mail.attempts_forgiven && !is_free
         };
         u16::try_from(self.attempts.iter().filter(counts).count()).unwrap_or(u16::MAX)
     }
 
     /// The provider that alone can say whether it has the mail already, because it knows its key.
     fn bound(&self) -> Option<Arc<str>> {
-        let doubtful = |attempt: &&Attempt| is_open_question(attempt);
-        let last = self.attempts.iter().rev().find(doubtful)?;
+        let last = self.open_questions().next_back()?;
         let lane = self.core.lane(&last.provider)?;
         let first = self.attempts.iter().find(|attempt| attempt.provider == last.provider)?;
-        match lane.idempotency() {
-            Idempotency::Replay { ttl } | Idempotency::RejectDuplicate { ttl } => {
-                let forgotten = first.started_at.after(ttl.saturating_sub(KEY_MARGIN));
-                (self.core.now() < forgotten).then(|| Arc::clone(&last.provider))
-            }
-            Idempotency::None => None,
-        }
+        let knows = state::knows_key(lane.idempotency(), first.started_at, self.core.now());
+        knows.then(|| Arc::clone(&last.provider))
     }
 
     fn is_doubtful(&self) -> bool {
-        self.attempts.iter().any(is_open_question)
+        self.open_questions().next().is_some()
+    }
+
+    /// Attempts that may have been accepted.
+    fn open_questions(&self) -> impl DoubleEndedIterator<Item = &Attempt> {
+        self.attempts.iter().filter(|attempt| attempt.is_open_question())
     }
 
     /// LIMIT: for one attempt, and no longer than the run or the mail has.
@@ -382,10 +386,6 @@ impl Run {
             None => own,
         }
     }
-}
-
-fn is_open_question(attempt: &Attempt) -> bool {
-    attempt.outcome.as_deref().is_none_or(|word| word == AMBIGUOUS || word == "busy")
 }
 
 fn cut_off(n: u32) -> Ended {

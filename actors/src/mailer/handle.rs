@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use sha2::{Digest, Sha256};
 
 use super::actor::MailerActor;
-use super::core::Core;
+use super::core::{Core, Swept};
 use super::deliver::deliver;
 use super::error::MailerError;
 use super::events::{DeliveryEvent, Recorded};
@@ -18,6 +18,7 @@ use super::state::OnUnknown;
 use super::store::{self, NewMail};
 use super::{EmailAddress, Mail, MailId};
 use crate::breaker::Breaker;
+use crate::hex::hex;
 use crate::jobs::store::postgres::Session;
 use crate::jobs::tx::{PostgresTx, SqliteJobTx, at_once};
 use crate::jobs::{Class, JobCx, Jobs, JobsBuilder};
@@ -113,8 +114,8 @@ impl Mailer {
     }
 
     /// Has a mail that was given up, is too late, or whose fate is unknown sent once more, under
-    /// its old key, without its deadline and from here on with [`OnUnknown::Retry`]. `false`: it is
-    /// in another state.
+    /// its old key, with all its attempts, without its deadline and from here on with
+    /// [`OnUnknown::Retry`]. `false`: it is in another state, or its content was forgotten.
     ///
     /// For one of which nobody knows: it may arrive twice.
     ///
@@ -143,7 +144,8 @@ impl Mailer {
         Ok(self.core.give_up(id).await?)
     }
 
-    /// Sends the same content as a new mail; `None`: there is no such mail, or its content was
+    /// Sends the same content as a new mail of the same kind, class and tenant, that overrides
+    /// suppression if the old one did; `None`: there is no such mail, or its content was
     /// forgotten. Asked twice with the same `why`, it is sent once.
     ///
     /// # Errors
@@ -159,9 +161,10 @@ impl Mailer {
         else {
             return Ok(None);
         };
-        let why: String = Sha256::digest(why).iter().map(|byte| format!("{byte:02x}")).collect();
+        let why = hex(&Sha256::digest(why));
         let mut again = self.enqueue(content).key(format!("resend:{id}:{why}")).kind(old.kind);
-        again = again.tenant(old.tenant).on_unknown(old.on_unknown);
+        again = again.tenant(old.tenant).on_unknown(old.on_unknown).class(old.class);
+        again.wishes.overrides_suppression = old.overrides_suppression;
         again.wishes.resend_of = Some(id);
         Ok(Some(again.await?.id()))
     }
@@ -222,7 +225,7 @@ impl Mailer {
         self.core.lanes.iter().map(|lane| (lane.name(), &lane.breaker))
     }
 
-    pub(super) async fn sweep(&self) -> Result<(usize, u64), MailerError> {
+    pub(super) async fn sweep(&self) -> Result<Swept, MailerError> {
         Ok(self.core.sweep().await?)
     }
 }

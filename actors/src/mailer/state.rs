@@ -200,6 +200,8 @@ pub(super) struct Situation {
     pub(super) doubtful: bool,
     /// Whether an earlier attempt at any provider may have been accepted.
     pub(super) in_doubt: bool,
+    /// Whether one at another provider may.
+    pub(super) elsewhere: bool,
     /// Whether another provider was not tried yet.
     pub(super) others: bool,
     /// A random number from 0 to 1.
@@ -214,6 +216,8 @@ pub(super) enum Next {
     Dead(&'static str),
     Unknown,
     Expired,
+    /// A recipient is on the list.
+    Suppressed,
     /// Tried again, by whatever provider may.
     Again(Timestamp),
     /// Another provider, at once.
@@ -228,6 +232,7 @@ impl Next {
             Self::Dead(code) => (MailState::Dead, Some(code)),
             Self::Unknown => (MailState::Unknown, Some(OUTCOME_UNKNOWN)),
             Self::Expired => (MailState::Expired, Some("mailer.expired")),
+            Self::Suppressed => (MailState::Suppressed, Some("mailer.suppressed")),
             Self::Again(_) | Self::FailOver => (MailState::RetryWait, None),
         }
     }
@@ -240,15 +245,39 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// The shortest pause: not at once.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// How long before the end of its life a key is not relied on any more: clocks differ.
-pub(super) const KEY_MARGIN: Duration = Duration::from_secs(60);
+const KEY_MARGIN: Duration = Duration::from_secs(60);
 
 /// Decides.
 pub(super) fn next(verdict: Verdict, now: &Situation) -> Next {
     // Who knows the key and refuses the mail has not taken it before either.
     let cleared = now.doubtful && matches!(verdict, Verdict::Rejected(_));
-    let next = decide(verdict, now);
-    let is_given_up = matches!(next, Next::Dead(_) | Next::Expired);
-    if is_given_up && now.in_doubt && !cleared { in_doubt(now.on_unknown) } else { next }
+    let in_doubt = if cleared { now.elsewhere } else { now.in_doubt };
+    truth(decide(verdict, now), in_doubt, now.on_unknown)
+}
+
+/// What may have been accepted was not "not sent": it ends as its user decided.
+pub(super) const fn truth(next: Next, may_be_sent: bool, on_unknown: OnUnknown) -> Next {
+    match next {
+        Next::Dead(_) | Next::Expired | Next::Suppressed if may_be_sent => in_doubt(on_unknown),
+        Next::Dead(_)
+        | Next::Expired
+        | Next::Suppressed
+        | Next::Accepted
+        | Next::Unknown
+        | Next::Again(_)
+        | Next::FailOver => next,
+    }
+}
+
+/// Whether a provider still knows a key at a moment that it first got at another. Not if the
+/// clock was set back since: then nobody knows how long ago that is.
+pub(super) fn knows_key(idempotency: Idempotency, first: Timestamp, at: Timestamp) -> bool {
+    match idempotency {
+        Idempotency::Replay { ttl } | Idempotency::RejectDuplicate { ttl } => {
+            at < first.after(ttl.saturating_sub(KEY_MARGIN)) && first <= at.after(KEY_MARGIN)
+        }
+        Idempotency::None => false,
+    }
 }
 
 /// What a mail ends as that may have been accepted and is not sent again.
@@ -259,8 +288,9 @@ pub(super) const fn in_doubt(on_unknown: OnUnknown) -> Next {
     }
 }
 
-/// Why a mail was given up that may have been accepted.
+/// Why a mail was given up that may have been accepted: by itself, and by an operator.
 pub(super) const OUTCOME_UNKNOWN: &str = "mailer.outcome_unknown";
+pub(super) const GIVEN_UP: &str = "mailer.given_up";
 
 fn decide(verdict: Verdict, now: &Situation) -> Next {
     match verdict {
@@ -284,14 +314,13 @@ fn decide(verdict: Verdict, now: &Situation) -> Next {
 
 /// The same provider under the same key, if that tells; what was decided beforehand if not.
 fn ask_again(retry_after: Option<Duration>, now: &Situation) -> Next {
-    let ttl = match now.idempotency {
-        Idempotency::Replay { ttl } | Idempotency::RejectDuplicate { ttl } => ttl,
-        Idempotency::None => return doubt(now),
-    };
-    let forgotten = now.first_attempt_at.after(ttl.saturating_sub(KEY_MARGIN));
     let again = again_or(Next::Unknown, retry_after, now);
-    let is_known = matches!(again, Next::Again(at) if at < forgotten);
-    if is_known && now.attempts < now.max_attempts { again } else { doubt(now) }
+    let is_known = |at| {
+        let knows = |at| knows_key(now.idempotency, now.first_attempt_at, at);
+        knows(now.now) && knows(at)
+    };
+    let tells = matches!(again, Next::Again(at) if is_known(at));
+    if tells && now.attempts < now.max_attempts { again } else { doubt(now) }
 }
 
 /// Nobody will ever know from asking.
@@ -333,6 +362,7 @@ mod tests {
             first_attempt_at: NOW,
             doubtful: false,
             in_doubt: false,
+            elsewhere: false,
             others: false,
             chance: 0.5,
         }
@@ -411,6 +441,93 @@ mod tests {
         let known = Situation { doubtful: true, ..tired };
         let rejected = next(Verdict::Rejected("request_rejected"), &known);
         assert_eq!(rejected, Next::Dead("mailer.request_rejected"));
+    }
+
+    #[test]
+    fn what_is_given_up_says_whether_it_may_have_been_sent() {
+        let given_up = [Next::Dead("mailer.not_encodable"), Next::Expired, Next::Suppressed];
+        let doubted = [
+            (OnUnknown::Retry, Next::Unknown),
+            (OnUnknown::Park, Next::Unknown),
+            (OnUnknown::Fail, Next::Dead(OUTCOME_UNKNOWN)),
+        ];
+        for next in given_up {
+            for (on_unknown, doubted) in doubted {
+                assert_eq!(truth(next, false, on_unknown), next);
+                assert_eq!(truth(next, true, on_unknown), doubted, "{next:?} {on_unknown}");
+            }
+        }
+        for next in [Next::Accepted, Next::Unknown, Next::FailOver, at(1)] {
+            assert_eq!(truth(next, true, OnUnknown::Fail), next);
+        }
+    }
+
+    /// Every verdict, asked of a provider without keys or with one it knows, at the last attempt
+    /// and before, and what may have been sent before: here or elsewhere.
+    #[test]
+    fn no_decision_calls_a_mail_unsent_that_may_have_been_sent() {
+        let verdicts = [
+            Verdict::Accepted,
+            Verdict::Duplicate,
+            Verdict::Rejected("recipient_rejected"),
+            Verdict::Rejected("request_rejected"),
+            refused(true),
+            refused(false),
+            Verdict::Ambiguous,
+            Verdict::Busy,
+        ];
+        let mut cases = 0;
+        for (verdict, on_unknown, attempts) in verdicts.into_iter().flat_map(|verdict| {
+            let each =
+                OnUnknown::ALL.iter().flat_map(|on_unknown| [(*on_unknown, 1), (*on_unknown, 10)]);
+            each.map(move |(on_unknown, attempts)| (verdict, on_unknown, attempts))
+        }) {
+            for (here, elsewhere, deadline) in [
+                (true, false, None),
+                (false, true, None),
+                (true, true, None),
+                (true, true, Some(NOW)),
+                (false, true, Some(NOW)),
+            ] {
+                for idempotency in [Idempotency::None, REPLAY] {
+                    let doubtful = here && idempotency != Idempotency::None;
+                    let now = Situation {
+                        on_unknown,
+                        attempts,
+                        idempotency,
+                        doubtful,
+                        in_doubt: true,
+                        elsewhere: elsewhere || !doubtful,
+                        deadline,
+                        ..situation()
+                    };
+                    let next = next(verdict, &now);
+                    let cleared = matches!(verdict, Verdict::Rejected(_)) && !now.elsewhere;
+                    let unsent = match next {
+                        Next::Dead(code) => code != OUTCOME_UNKNOWN,
+                        Next::Expired | Next::Suppressed => true,
+                        _ => false,
+                    };
+                    assert_eq!(unsent, cleared, "{verdict:?} of {now:?} is {next:?}");
+                    let gave_up = matches!(next, Next::Dead(OUTCOME_UNKNOWN));
+                    assert!(!gave_up || on_unknown == OnUnknown::Fail, "{verdict:?} of {now:?}");
+                    let parked = next == Next::Unknown;
+                    assert!(!parked || on_unknown != OnUnknown::Fail, "{verdict:?} of {now:?}");
+                    cases += 1;
+                }
+            }
+        }
+        assert_eq!(cases, 8 * 6 * 5 * 2);
+    }
+
+    #[test]
+    fn a_key_is_not_relied_on_when_the_clock_was_set_back() {
+        let knows = |milliseconds| knows_key(REPLAY, NOW, Timestamp(NOW.0 + milliseconds));
+        assert!(knows(0) && knows(-60_000));
+        assert!(!knows(-60_001));
+        assert!(knows(86_400_000 - 60_001));
+        assert!(!knows(86_400_000 - 60_000));
+        assert!(!knows_key(Idempotency::None, NOW, NOW));
     }
 
     #[test]

@@ -50,6 +50,12 @@ pub(crate) const ALL: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0004_mail_event_provider_id.sql"),
         postgres: include_str!("../../migrations/postgres/0004_mail_event_provider_id.sql"),
     },
+    Migration {
+        version: 5,
+        name: "mail_retention",
+        sqlite: include_str!("../../migrations/sqlite/0005_mail_retention.sql"),
+        postgres: include_str!("../../migrations/postgres/0005_mail_retention.sql"),
+    },
 ];
 
 /// A migration that a database has.

@@ -12,17 +12,28 @@ use std::sync::Arc;
 use super::error::MailerError;
 use super::messages::MailEnqueued;
 use super::provider::WireRequest;
-use super::state::{AMBIGUOUS, Delivery, MailState, OUTCOME_UNKNOWN};
+use super::state::{AMBIGUOUS, Delivery, GIVEN_UP, MailState, Next, OUTCOME_UNKNOWN, truth};
 use super::{Deliver, Mail, MailId};
 use crate::jobs::store::postgres::defect;
-use crate::jobs::tx::{JobTx, Value};
+use crate::jobs::tx::{JobTx, Rows, Value};
 use crate::jobs::{JobCx, JobId, Jobs, RunKey};
 use crate::store::{StoreError, Timestamp};
 
 pub(super) use events::record;
 pub use rows::Attempt;
 pub(super) use rows::{NewMail, StoredMail};
-pub(super) use suppressions::{is_suppressed, suppress, unsuppress};
+pub(super) use suppressions::{is_suppressed, prune as prune_suppressions, suppress, unsuppress};
+
+/// A mail that may still be sent.
+const OPEN: &str = "state in ('queued', 'sending', 'retry_wait')";
+/// One of which everything is known.
+const SETTLED: &str = "state not in ('queued', 'sending', 'retry_wait', 'unknown')";
+
+/// One of which nobody knows whether it was accepted, given up or not.
+fn doubted() -> String {
+    let given_up = format!("state = 'dead' and last_code in ('{OUTCOME_UNKNOWN}', '{GIVEN_UP}')");
+    format!("(state = 'unknown' or {given_up})")
+}
 
 /// Stores a mail and its job, once for each key.
 pub(super) async fn insert(
@@ -40,8 +51,8 @@ pub(super) async fn insert(
     }
     let insert =
         "insert into {mail} (id, tenant, idempotency_key, content_hash, kind, content, state,
-        on_unknown, deadline_at, resend_of, created_at, updated_at, overrides_suppression)
-        values (?1, ?2, ?3, ?4, ?5, ?6, 'queued', ?7, ?8, ?9, ?10, ?10, ?11)
+        on_unknown, deadline_at, resend_of, created_at, updated_at, overrides_suppression, class)
+        values (?1, ?2, ?3, ?4, ?5, ?6, 'queued', ?7, ?8, ?9, ?10, ?10, ?11, ?12)
         on conflict (tenant, idempotency_key) do nothing returning 1";
     let content =
         serde_json::to_vec(&*new.mail).map_err(|error| MailerError::Store(unwritable(error)))?;
@@ -57,6 +68,7 @@ pub(super) async fn insert(
         new.resend_of.map_or(Value::Null, id_of),
         now.0.into(),
         i64::from(new.overrides_suppression).into(),
+        i64::from(new.class.number()).into(),
     ];
     if tx.row(insert, &params).await?.is_none() {
         // Somebody else was faster.
@@ -89,7 +101,7 @@ async fn set_job(tx: &impl JobTx, id: MailId, job: Option<JobId>) -> Result<(), 
 
 /// A mail and its attempts.
 pub(super) async fn find(
-    tx: &impl JobTx,
+    tx: &impl Rows,
     id: MailId,
 ) -> Result<Option<(StoredMail, Vec<Attempt>)>, StoreError> {
     let Some(row) = tx.row(rows::MAIL, &[id_of(id)]).await? else { return Ok(None) };
@@ -99,7 +111,7 @@ pub(super) async fn find(
 }
 
 /// What is to be sent; `None`: it was forgotten.
-pub(super) async fn content(tx: &impl JobTx, id: MailId) -> Result<Option<Mail>, StoreError> {
+pub(super) async fn content(tx: &impl Rows, id: MailId) -> Result<Option<Mail>, StoreError> {
     let sql = "select content from {mail} where id = ?1";
     let row = tx.row(sql, &[id_of(id)]).await?;
     let content = row.map(|mut row| row.blob_or_none(0)).transpose()?.flatten();
@@ -108,7 +120,7 @@ pub(super) async fn content(tx: &impl JobTx, id: MailId) -> Result<Option<Mail>,
 
 /// A request that was frozen, and when it first went out.
 pub(super) async fn wire(
-    tx: &impl JobTx,
+    tx: &impl Rows,
     id: MailId,
     provider: &str,
 ) -> Result<Option<(WireRequest, Timestamp)>, StoreError> {
@@ -133,10 +145,12 @@ pub(super) async fn begin(
     if !holds(tx, run).await? {
         return Err(MailerError::Fenced);
     }
-    let taken = "update {mail} set state = 'sending', provider = ?2, updated_at = ?3
-        where id = ?1 and state in ('queued', 'sending', 'retry_wait') returning 1";
+    let taken = format!(
+        "update {{mail}} set state = 'sending', provider = ?2, updated_at = ?3
+         where id = ?1 and {OPEN} returning 1"
+    );
     let params = [id_of(id), provider.into(), now.0.into()];
-    if tx.row(taken, &params).await?.is_none() {
+    if tx.row(&taken, &params).await?.is_none() {
         return Err(MailerError::Fenced);
     }
     let frozen =
@@ -209,12 +223,13 @@ pub(super) async fn finish(
         end_attempt(tx, change.id, ended, now).await?;
     }
     if !holds(tx, cx.run()).await? {
+        // Whoever has the job now must not send what was accepted.
         if change.state == MailState::Accepted {
-            settle(tx, change, now).await?;
+            apply(tx, change, &format!("({OPEN} or {})", doubted()), now).await?;
         }
         return Ok(false);
     }
-    apply(tx, change, "state in ('queued', 'sending', 'retry_wait')", now).await?;
+    apply(tx, change, OPEN, now).await?;
     if !change.state.is_open() {
         tx.complete(cx).await?;
         set_job(tx, change.id, None).await?;
@@ -250,8 +265,7 @@ pub(super) async fn settle(
     change: &Change,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let open = format!("(state = 'unknown' or state = 'dead' and last_code = '{OUTCOME_UNKNOWN}')");
-    apply(tx, change, &open, now).await
+    apply(tx, change, &doubted(), now).await
 }
 
 /// Changes a mail of which `from` is true. What was told of it before anybody knew what its
@@ -306,8 +320,8 @@ pub(super) async fn cancel(
     Ok(job.map(|job| JobId(job.unwrap_or_default())))
 }
 
-/// Gives a mail that is settled, or unknown, a job once more. One that may have been accepted may
-/// be sent twice from here on: somebody wants that.
+/// Gives a mail that is settled, or unknown, a job once more, with all its attempts. One that may
+/// have been accepted may be sent twice from here on: somebody wants that.
 pub(super) async fn try_again(
     tx: &impl JobTx,
     jobs: &Jobs,
@@ -315,12 +329,17 @@ pub(super) async fn try_again(
     id: MailId,
     now: Timestamp,
 ) -> Result<bool, MailerError> {
-    let sql = "update {mail} set state = 'retry_wait', on_unknown = 'retry', deadline_at = null, updated_at = ?2
-        where id = ?1 and state in ('unknown', 'dead', 'expired') and content is not null returning 1";
-    if tx.row(sql, &[id_of(id), now.0.into()]).await?.is_none() {
+    let sql = "update {mail} set state = 'retry_wait', on_unknown = 'retry', deadline_at = null,
+        updated_at = ?2, attempts_forgiven =
+            (select coalesce(max(n), 0) from {mail_attempt} where mail_id = ?1)
+        where id = ?1 and state in ('unknown', 'dead', 'expired') and content is not null
+        returning class";
+    let Some(mut row) = tx.row(sql, &[id_of(id), now.0.into()]).await? else {
         return Ok(false);
-    }
-    let job = tx.enqueue(jobs.enqueue(Deliver { mail: id }).queue(Arc::clone(queue))).await?;
+    };
+    let class = rows::class(row.int(0)?)?;
+    let deliver = jobs.enqueue(Deliver { mail: id }).queue(Arc::clone(queue)).class(class);
+    let job = tx.enqueue(deliver).await?;
     set_job(tx, id, job.id()).await?;
     Ok(true)
 }
@@ -332,51 +351,72 @@ pub(super) async fn give_up(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let mut change = Change::to(id, MailState::Dead);
-    change.code = Some("mailer.given_up".into());
-    settle(tx, &change, now).await
+    change.code = Some(GIVEN_UP.into());
+    apply(tx, &change, "state = 'unknown'", now).await
 }
 
 /// Whether a recipient of a stored mail got onto the list since.
 pub(super) async fn is_still_suppressed(
-    tx: &impl JobTx,
-    tenant: &str,
-    id: MailId,
+    rows: &impl Rows,
+    mail: &StoredMail,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    let sql = "select overrides_suppression from {mail} where id = ?1";
-    let row = tx.row(sql, &[id_of(id)]).await?;
-    let overrides = row.map(|mut row| row.int(0)).transpose()?;
-    match content(tx, id).await? {
-        Some(mail) if overrides == Some(0) => is_suppressed(tx, tenant, &mail, now).await,
-        _ => Ok(false),
+    if mail.overrides_suppression {
+        return Ok(false);
+    }
+    match content(rows, mail.id).await? {
+        Some(content) => is_suppressed(rows, &mail.tenant, &content, now).await,
+        None => Ok(false),
     }
 }
 
-/// Mails whose job is gone without having settled them: it was poison, or an operator's doing.
-pub(super) async fn orphans(tx: &impl JobTx, limit: u32) -> Result<Vec<MailId>, StoreError> {
-    let sql = "select id from {mail} where state in ('queued', 'sending', 'retry_wait')
-        and job_id is not null
-        and not exists (select 1 from {job} where {job}.id = {mail}.job_id) limit ?1";
-    let rows = tx.rows(sql, &[i64::from(limit).into()]).await?;
-    rows.into_iter().map(|mut row| rows::mail_id(row.blob(0)?)).collect()
+/// Some mails that may still be sent, in the order of their jobs.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// Those whose job is gone without having settled them: it was poison, or an operator's doing.
+    pub(super) orphans: Vec<MailId>,
+    /// The last job that was looked at; `None`: there are no more.
+    pub(super) last: Option<JobId>,
 }
 
-/// Settles a mail whose job is gone: as unknown if an attempt may have been accepted.
-pub(super) async fn bury(tx: &impl JobTx, id: MailId, now: Timestamp) -> Result<(), StoreError> {
+/// Looks at `limit` mails whose jobs come after this one.
+pub(super) async fn look(rows: &impl Rows, after: JobId, limit: u32) -> Result<Look, StoreError> {
     let sql = format!(
-        "update {{mail}} set last_code = 'mailer.job_gone', job_id = null, updated_at = ?2,
-         state = case when exists (select 1 from {{mail_attempt}} where mail_id = ?1
-                                   and (outcome is null or outcome in ('{AMBIGUOUS}', 'busy')))
-                      then 'unknown' else 'dead' end
-         where id = ?1 and state in ('queued', 'sending', 'retry_wait')
-         and not exists (select 1 from {{job}} where {{job}}.id = {{mail}}.job_id)"
+        "select id, job_id, case when exists (select 1 from {{job}} where {{job}}.id = job_id)
+                            then 1 else 0 end
+         from {{mail}} where {OPEN} and job_id > ?1 order by job_id limit ?2"
     );
-    tx.rows(&sql, &[id_of(id), now.0.into()]).await?;
+    let mut found = rows.rows(&sql, &[after.0.into(), i64::from(limit).into()]).await?;
+    let mut orphans = Vec::new();
+    let mut last = None;
+    for row in &mut found {
+        last = Some(JobId(row.int(1)?));
+        if row.int(2)? == 0 {
+            orphans.push(rows::mail_id(row.blob(0)?)?);
+        }
+    }
+    Ok(Look { orphans, last })
+}
+
+/// Settles a mail whose job is gone. `false`: it is no such mail any more.
+pub(super) async fn bury(tx: &impl JobTx, id: MailId, now: Timestamp) -> Result<bool, StoreError> {
+    let Some((mail, attempts)) = find(tx, id).await? else { return Ok(false) };
+    let in_doubt = attempts.iter().any(Attempt::is_open_question);
+    let (state, code) = truth(Next::Dead("mailer.job_gone"), in_doubt, mail.on_unknown).state();
+    let mut change = Change::to(id, state);
+    change.code = code.map(Into::into);
+    let orphaned =
+        format!("{OPEN} and not exists (select 1 from {{job}} where {{job}}.id = job_id)");
+    if !apply(tx, &change, &orphaned, now).await? {
+        return Ok(false);
+    }
+    set_job(tx, id, None).await?;
     let close = format!(
         "update {{mail_attempt}} set finished_at = ?2, outcome = '{AMBIGUOUS}', code = 'cut_off'
          where mail_id = ?1 and finished_at is null"
     );
-    tx.rows(&close, &[id_of(id), now.0.into()]).await.map(drop)
+    tx.rows(&close, &[id_of(id), now.0.into()]).await?;
+    Ok(true)
 }
 
 /// Forgets what was in mails that were settled before a moment; at most `limit`. How many.
@@ -385,16 +425,61 @@ pub(super) async fn forget(
     before: Timestamp,
     limit: u32,
 ) -> Result<u64, StoreError> {
-    let sql = "update {mail} set content = null where id in (
-        select id from {mail} where content is not null and updated_at < ?1
-        and state not in ('queued', 'sending', 'retry_wait', 'unknown') limit ?2) returning id";
-    let forgotten = tx.rows(sql, &[before.0.into(), i64::from(limit).into()]).await?;
-    let count = u64::try_from(forgotten.len()).unwrap_or(u64::MAX);
-    for mut row in forgotten {
-        let id = Value::Blob(row.blob(0)?);
-        tx.rows("delete from {mail_wire} where mail_id = ?1", &[id]).await?;
+    let sql = format!(
+        "update {{mail}} set content = null where id in (
+           select id from {{mail}} where content is not null and updated_at < ?1 and {SETTLED}
+           order by updated_at limit ?2)
+         and content is not null and updated_at < ?1 and {SETTLED} returning id"
+    );
+    clear(tx, &sql, &["mail_wire"], before, limit).await
+}
+
+/// Forgets mails that were settled before a moment, with all that is known of how they were sent;
+/// at most `limit`. How many.
+pub(super) async fn prune(
+    tx: &impl JobTx,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql = format!(
+        "delete from {{mail}} where id in (
+           select id from {{mail}} where updated_at < ?1 and {SETTLED} order by updated_at limit ?2)
+         and updated_at < ?1 and {SETTLED} returning id"
+    );
+    clear(tx, &sql, &["mail_wire", "mail_attempt"], before, limit).await
+}
+
+/// Takes the rows of the mails that `sql` returns out of `tables`. It says twice which: what
+/// somebody else changed meanwhile is left alone.
+async fn clear(
+    tx: &impl JobTx,
+    sql: &str,
+    tables: &[&str],
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let mails = tx.rows(sql, &[before.0.into(), i64::from(limit).into()]).await?;
+    let count = mails.len() as u64;
+    for mut row in mails {
+        let id = [Value::Blob(row.blob(0)?)];
+        for table in tables {
+            tx.rows(&format!("delete from {{{table}}} where mail_id = ?1"), &id).await?;
+        }
     }
     Ok(count)
+}
+
+/// Forgets what providers told before a moment, each event for itself: it may have come late, or
+/// belong to no mail. At most `limit`. How many.
+pub(super) async fn prune_events(
+    tx: &impl JobTx,
+    before: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql = "delete from {mail_event} where (provider, event_id) in (
+        select provider, event_id from {mail_event} where recorded_at < ?1
+        order by recorded_at limit ?2) returning 1";
+    Ok(tx.rows(sql, &[before.0.into(), i64::from(limit).into()]).await?.len() as u64)
 }
 
 /// Raises the delivery of a mail, never lowers it.

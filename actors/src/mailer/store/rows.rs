@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::jobs::Class;
 use crate::jobs::store::postgres::defect;
 use crate::jobs::tx::Row;
-use crate::mailer::state::{Delivery, MailState, OnUnknown};
+use crate::mailer::state::{AMBIGUOUS, Delivery, MailState, OnUnknown};
 use crate::mailer::{Mail, MailId};
 use crate::store::{StoreError, Timestamp};
 
@@ -42,6 +42,10 @@ pub(in crate::mailer) struct StoredMail {
     pub(in crate::mailer) provider_id: Option<Arc<str>>,
     pub(in crate::mailer) code: Option<Arc<str>>,
     pub(in crate::mailer) resend_of: Option<MailId>,
+    pub(in crate::mailer) class: Class,
+    pub(in crate::mailer) overrides_suppression: bool,
+    /// Attempts up to this one cost none of those that it has.
+    pub(in crate::mailer) attempts_forgiven: u32,
     pub(in crate::mailer) created_at: Timestamp,
     pub(in crate::mailer) updated_at: Timestamp,
 }
@@ -73,8 +77,8 @@ pub struct Attempt {
 }
 
 pub(super) const MAIL: &str = "select id, tenant, kind, state, delivery, on_unknown, deadline_at,
-    provider, provider_id, last_code, resend_of, created_at, updated_at
-    from {mail} where id = ?1";
+    provider, provider_id, last_code, resend_of, created_at, updated_at, class,
+    overrides_suppression, attempts_forgiven from {mail} where id = ?1";
 
 pub(super) fn mail(mut row: Row) -> Result<StoredMail, StoreError> {
     Ok(StoredMail {
@@ -91,6 +95,9 @@ pub(super) fn mail(mut row: Row) -> Result<StoredMail, StoreError> {
         resend_of: row.blob_or_none(10)?.map(mail_id).transpose()?,
         created_at: Timestamp(row.int(11)?),
         updated_at: Timestamp(row.int(12)?),
+        class: class(row.int(13)?)?,
+        overrides_suppression: row.int(14)? != 0,
+        attempts_forgiven: number(row.int(15)?),
     })
 }
 
@@ -98,7 +105,6 @@ pub(super) const ATTEMPTS: &str = "select n, run, provider, outcome, http_status
     finished_at from {mail_attempt} where mail_id = ?1 order by n";
 
 pub(super) fn attempt(mut row: Row) -> Result<Attempt, StoreError> {
-    let number = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
     Ok(Attempt {
         n: number(row.int(0)?),
         run: i32::try_from(row.int(1)?).unwrap_or(i32::MAX),
@@ -109,6 +115,21 @@ pub(super) fn attempt(mut row: Row) -> Result<Attempt, StoreError> {
         started_at: Timestamp(row.int(6)?),
         finished_at: row.int_or_none(7)?.map(Timestamp),
     })
+}
+
+impl Attempt {
+    /// Whether it may have been accepted.
+    pub(in crate::mailer) fn is_open_question(&self) -> bool {
+        self.outcome.as_deref().is_none_or(|word| word == AMBIGUOUS || word == "busy")
+    }
+}
+
+pub(super) fn class(number: i64) -> Result<Class, StoreError> {
+    Class::from_number(number).ok_or_else(|| defect("a mail has a class that is not known"))
+}
+
+fn number(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
 }
 
 /// The number of a mail in its column.

@@ -1,12 +1,12 @@
 //! Who gets no mail any more. Only hashes of addresses are kept.
 
-use crate::jobs::tx::{JobTx, Value};
+use crate::jobs::tx::{JobTx, Rows, Value};
 use crate::mailer::{EmailAddress, Mail};
 use crate::store::{StoreError, Timestamp};
 
 /// Whether any recipient of a mail gets none, from this tenant or from anybody.
 pub(in crate::mailer) async fn is_suppressed(
-    tx: &impl JobTx,
+    tx: &impl Rows,
     tenant: &str,
     mail: &Mail,
     now: Timestamp,
@@ -53,4 +53,16 @@ pub(in crate::mailer) async fn unsuppress(
 ) -> Result<bool, StoreError> {
     let sql = "delete from {mail_suppression} where tenant = ?1 and address_hash = ?2 returning 1";
     Ok(tx.row(sql, &[tenant.into(), Value::from(&address.hash())]).await?.is_some())
+}
+
+/// Forgets entries that hold no more; at most `limit`. How many.
+pub(in crate::mailer) async fn prune(
+    tx: &impl JobTx,
+    now: Timestamp,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let sql = "delete from {mail_suppression} where (tenant, address_hash) in (
+        select tenant, address_hash from {mail_suppression} where expires_at <= ?1
+        order by expires_at limit ?2) and expires_at <= ?1 returning 1";
+    Ok(tx.rows(sql, &[now.0.into(), i64::from(limit).into()]).await?.len() as u64)
 }

@@ -1,12 +1,16 @@
 //! What the mailer promises, on both databases.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 
-use super::stage::{Act, Script, Stage, mail, mail_to, outcomes};
+use super::stage::{Act, Script, Stage, accepted, mail, mail_to, outcomes};
 use crate::breaker::BreakerState;
-use crate::jobs::tests::{Base, on_each_database};
+use crate::jobs::Class;
+use crate::jobs::tests::{Base, eventually, on_each_database};
+use crate::mailer::core::Swept;
 use crate::mailer::events::{DeliveryEvent, DeliveryKind, Recorded};
 use crate::mailer::provider::{
     AmbiguousCause, Idempotency, NotSentCause, Outcome, RecipientOutcome, RecipientStatus,
@@ -15,7 +19,7 @@ use crate::mailer::provider::{
 use crate::mailer::{
     Delivery, EmailAddress, MailEnqueued, MailId, MailState, MailerError, OnUnknown,
 };
-use crate::store::{Store, Timestamp};
+use crate::store::{Store, StoreError, Timestamp};
 
 on_each_database! {
     a_mail_is_sent_once_and_says_so,
@@ -27,28 +31,32 @@ on_each_database! {
     without_keys_an_open_question_is_parked_and_a_word_of_the_provider_settles_it,
     a_send_that_was_cut_off_is_an_open_question,
     an_operator_settles_what_nobody_knows,
+    a_mail_that_is_tried_again_has_all_its_attempts_and_its_class,
+    a_mail_is_found_while_others_wait_to_write,
     a_recipient_at_fault_trips_no_breaker_and_gets_no_more_mail,
     a_provider_to_be_mended_is_left_alone,
     a_quota_pauses_its_provider_and_costs_no_attempt,
     a_mail_that_is_too_late_is_not_sent,
     a_mail_is_called_back_before_it_is_sent,
     a_mail_is_resent_once_for_each_reason,
+    a_mail_is_resent_as_dear_as_it_was_and_to_whom_it_must_go,
     delivery_only_rises,
     a_word_that_comes_before_the_answer_counts,
     a_mail_whose_job_is_gone_says_the_truth,
     old_content_is_forgotten_and_the_ledger_is_not,
     a_late_run_changes_no_mail,
+    a_late_run_that_was_accepted_settles_its_mail_for_whoever_has_the_job,
     what_may_have_been_sent_is_not_sent_when_its_key_is_forgotten_or_its_time_is_over,
     a_resting_provider_with_keys_is_waited_for,
     a_given_up_mail_that_was_delivered_says_so,
 }
 
-const NO_KEYS: Idempotency = Idempotency::None;
-const KEYS: Idempotency = Idempotency::Replay { ttl: Duration::from_secs(86_400) };
-const TIMEOUT: TransportError = TransportError::Ambiguous(AmbiguousCause::Timeout);
-const REFUSED: TransportError = TransportError::NotSent(NotSentCause::Connect);
+pub(super) const NO_KEYS: Idempotency = Idempotency::None;
+pub(super) const KEYS: Idempotency = Idempotency::Replay { ttl: Duration::from_secs(86_400) };
+pub(super) const TIMEOUT: TransportError = TransportError::Ambiguous(AmbiguousCause::Timeout);
+pub(super) const REFUSED: TransportError = TransportError::NotSent(NotSentCause::Connect);
 
-fn event(id: &str, mail: MailId, kind: DeliveryKind) -> DeliveryEvent {
+pub(super) fn event(id: &str, mail: MailId, kind: DeliveryKind) -> DeliveryEvent {
     DeliveryEvent {
         provider: "one".into(),
         event_id: id.into(),
@@ -60,7 +68,7 @@ fn event(id: &str, mail: MailId, kind: DeliveryKind) -> DeliveryEvent {
     }
 }
 
-fn address(text: &str) -> EmailAddress {
+pub(super) fn address(text: &str) -> EmailAddress {
     EmailAddress::parse(text).unwrap()
 }
 
@@ -235,6 +243,58 @@ async fn an_operator_settles_what_nobody_knows(base: Base) {
     stage.stop().await;
 }
 
+async fn a_mail_that_is_tried_again_has_all_its_attempts_and_its_class(base: Base) {
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder.max_attempts(2)).await;
+    one.always(Act::Fail(REFUSED));
+    let dear = stage.mailer.enqueue(mail("hello")).class(Class::Critical);
+    let id = dear.await.unwrap().id();
+    assert_eq!(stage.reaches(id, MailState::Dead).await.attempts.len(), 2);
+    assert!(stage.mailer.try_again(id).await.unwrap());
+    assert_eq!(stage.job(id).await.class, Class::Critical);
+    assert_eq!(stage.reaches(id, MailState::Dead).await.attempts.len(), 4, "two more");
+    one.next(Act::Fail(REFUSED));
+    one.next(Act::Say(accepted()));
+    assert!(stage.mailer.try_again(id).await.unwrap());
+    assert_eq!(stage.reaches(id, MailState::Accepted).await.attempts.len(), 6);
+    stage.stop().await;
+}
+
+async fn a_mail_is_found_while_others_wait_to_write(base: Base) {
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder).await;
+    let id = stage.send(mail("hello")).await;
+    stage.reaches(id, MailState::Accepted).await;
+    let find = async || {
+        let found = tokio::time::timeout(Duration::from_secs(30), stage.mailer.find(id)).await;
+        let found = found.expect("a read waits for nobody who writes");
+        assert_eq!(found.unwrap().unwrap().state, MailState::Accepted);
+    };
+    match stage.store.clone() {
+        Store::Sqlite(store) => {
+            let (held, holds) = tokio::sync::oneshot::channel();
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let writes = tokio::spawn(store.write(move |_| {
+                held.send(()).unwrap();
+                Ok::<_, StoreError>(released.recv().is_ok())
+            }));
+            holds.await.unwrap();
+            find().await;
+            release.send(()).unwrap();
+            assert!(writes.await.unwrap().unwrap(), "it was held all the while");
+        }
+        Store::Postgres(store) => {
+            let mut client = store.client().await.unwrap();
+            let tx = client.transaction().await.unwrap();
+            let lock = store.sql("lock table {schema}.mail in exclusive mode");
+            tx.batch_execute(&lock).await.unwrap();
+            find().await;
+            tx.rollback().await.unwrap();
+        }
+    }
+    stage.stop().await;
+}
+
 async fn a_recipient_at_fault_trips_no_breaker_and_gets_no_more_mail(base: Base) {
     let (one, two) = (Script::new("one", KEYS), Script::new("two", KEYS));
     let stage = Stage::start(&base, &[&one, &two], |builder| builder).await;
@@ -330,6 +390,23 @@ async fn a_mail_is_resent_once_for_each_reason(base: Base) {
     stage.stop().await;
 }
 
+async fn a_mail_is_resent_as_dear_as_it_was_and_to_whom_it_must_go(base: Base) {
+    let one = Script::new("one", KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder).await;
+    let ada = address("ada@example.com");
+    stage.mailer.suppress("", &ada, "asked", None).await.unwrap();
+    let must = stage.mailer.enqueue(mail("law")).override_suppression().class(Class::Bulk);
+    let id = must.await.unwrap().id();
+    stage.reaches(id, MailState::Accepted).await;
+    let go = Arc::new(Notify::new());
+    one.next(Act::Wait(Arc::clone(&go)));
+    let again = stage.mailer.resend(id, "lost").await.unwrap().unwrap();
+    assert_eq!(stage.job(again).await.class, Class::Bulk);
+    go.notify_one();
+    stage.reaches(again, MailState::Accepted).await;
+    stage.stop().await;
+}
+
 async fn delivery_only_rises(base: Base) {
     let one = Script::new("one", NO_KEYS);
     let stage = Stage::start(&base, &[&one], |builder| builder).await;
@@ -393,9 +470,10 @@ async fn old_content_is_forgotten_and_the_ledger_is_not(base: Base) {
     let stage = Stage::start(&base, &[&one], |builder| builder.keep_content_for(hour)).await;
     let id = stage.send(mail("hello")).await;
     stage.reaches(id, MailState::Accepted).await;
-    assert_eq!(stage.mailer.sweep().await.unwrap(), (0, 0));
+    assert_eq!(stage.mailer.sweep().await.unwrap(), Swept::default());
     stage.age(2 * hour).await;
-    assert_eq!(stage.mailer.sweep().await.unwrap(), (0, 1));
+    let swept = Swept { forgotten: 1, ..Swept::default() };
+    assert_eq!(stage.mailer.sweep().await.unwrap(), swept);
     assert_eq!(outcomes(&stage.status(id).await), ["one accepted"]);
     assert_eq!(stage.mailer.resend(id, "lost").await.unwrap(), None);
     stage.stop().await;
@@ -416,11 +494,34 @@ async fn a_late_run_changes_no_mail(base: Base) {
         let status = stage.status(id).await;
         status.attempts[0].finished_at.is_some().then_some(status)
     };
-    let status = crate::jobs::tests::eventually(ended, "the late run ends its attempt").await;
+    let status = eventually(ended, "the late run ends its attempt").await;
     assert_eq!(
         (status.state, outcomes(&status)),
         (MailState::Sending, vec!["one ambiguous".to_owned()])
     );
+    stage.stop().await;
+}
+
+async fn a_late_run_that_was_accepted_settles_its_mail_for_whoever_has_the_job(base: Base) {
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder).await;
+    let go = Arc::new(Notify::new());
+    one.next(Act::Wait(Arc::clone(&go)));
+    let id = stage.send(mail("hello")).await;
+    stage.reaches(id, MailState::Sending).await;
+    stage.steal_job().await;
+    // The run that is late has its answer before anybody else has read the ledger.
+    go.notify_one();
+    let status = stage.reaches(id, MailState::Accepted).await;
+    assert_eq!(
+        (outcomes(&status), status.delivery),
+        (vec!["one accepted".to_owned()], Delivery::Sent)
+    );
+    // Who gets the job now finds that there is nothing to do.
+    stage.give_jobs_back().await;
+    let done = async || (stage.jobs.counts().await.unwrap().done == 1).then_some(());
+    eventually(done, "the job is done").await;
+    assert_eq!(one.sent().len(), 1, "it was sent twice");
     stage.stop().await;
 }
 

@@ -2,8 +2,10 @@
 
 mod addresses;
 mod claims;
+mod clocks;
 mod decode;
 mod dev_mailbox;
+mod doubts;
 mod events;
 mod fault_server;
 mod golden;
@@ -12,6 +14,7 @@ mod html;
 mod injection;
 mod limits;
 mod listening;
+mod retention;
 mod ses_server;
 mod settings;
 #[cfg(feature = "smtp")]

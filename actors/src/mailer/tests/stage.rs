@@ -2,15 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::jobs::Jobs;
 use crate::jobs::tests::{Base, eventually};
-use crate::jobs::tx::{JobTx, Row, Value, transact};
+use crate::jobs::tx::{Row, Rows, Value, transact};
+use crate::jobs::{JobId, JobInfo, Jobs};
 use crate::kernel::Tree;
 use crate::mailer::provider::{
     Answer, Capabilities, EncodeError, Idempotency, MailProvider, Outcome, TransportError,
@@ -19,7 +21,7 @@ use crate::mailer::provider::{
 use crate::mailer::{
     Mail, MailId, MailState, MailStatus, Mailbox, Mailer, MailerBuilder, ProviderSpec,
 };
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, WallClock};
 
 /// What a provider does next.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub(super) enum Act {
     Fail(TransportError),
     Panic,
     Hang,
+    /// Accepts when it is told to.
+    Wait(Arc<Notify>),
 }
 
 /// A provider that does what it is told, and accepts when it is told nothing.
@@ -41,6 +45,7 @@ struct Inner {
     acts: Mutex<VecDeque<Act>>,
     always: Mutex<Option<Act>>,
     sent: Mutex<Vec<WireRequest>>,
+    encodes: AtomicBool,
 }
 
 impl Script {
@@ -52,6 +57,7 @@ impl Script {
             acts: Mutex::default(),
             always: Mutex::default(),
             sent: Mutex::default(),
+            encodes: AtomicBool::new(true),
         }))
     }
 
@@ -61,6 +67,11 @@ impl Script {
 
     pub(super) fn always(&self, act: Act) {
         *self.0.always.lock() = Some(act);
+    }
+
+    /// From here on there is no mail that it can carry.
+    pub(super) fn carries_nothing(&self) {
+        self.0.encodes.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self) -> Vec<WireRequest> {
@@ -88,6 +99,9 @@ impl MailProvider for Script {
 
     /// Different each time, as a template that changed.
     fn encode(&self, id: MailId, _: &Mail) -> Result<WireRequest, EncodeError> {
+        if !self.0.encodes.load(Ordering::Relaxed) {
+            return Err(EncodeError::Unsupported { what: "anything" });
+        }
         Ok(WireRequest {
             url: "http://127.0.0.1/".to_owned(),
             headers: Vec::new(),
@@ -112,6 +126,10 @@ impl MailProvider for Script {
                     let late = crate::mailer::provider::AmbiguousCause::Timeout;
                     return Err(TransportError::Ambiguous(late));
                 }
+                Act::Wait(go) => {
+                    go.notified().await;
+                    accepted()
+                }
             };
             Ok(Answer { outcome, http_status: Some(200), code: None, rate: None })
         }
@@ -133,13 +151,24 @@ impl Stage {
         providers: &[&Script],
         change: impl FnOnce(MailerBuilder) -> MailerBuilder,
     ) -> Self {
+        Self::start_at(base, WallClock::system(), providers, change).await
+    }
+
+    /// By this clock.
+    pub(super) async fn start_at(
+        base: &Base,
+        clock: WallClock,
+        providers: &[&Script],
+        change: impl FnOnce(MailerBuilder) -> MailerBuilder,
+    ) -> Self {
         let (store, tree) = (base.open().await, Tree::new());
         let builder = change(Mailer::builder(&store));
         let add = |builder: MailerBuilder, script: &&Script| {
             builder.provider(ProviderSpec::new((*script).clone()))
         };
         let mailer = providers.iter().fold(builder, add).build(&tree).unwrap();
-        let jobs = Jobs::builder(&store).beat_every(Duration::from_millis(50)).threads(2);
+        let jobs = Jobs::builder(&store).clock(clock);
+        let jobs = jobs.beat_every(Duration::from_millis(50)).threads(2);
         let jobs = mailer.declare(jobs).start(&tree).await.unwrap();
         drop(mailer.start(&jobs, &tree));
         Self { mailer, jobs, store, tree }
@@ -186,10 +215,60 @@ impl Stage {
         assert_eq!(self.rows(sql, vec![other.as_str().into()]).await, 1);
     }
 
-    async fn rows(&self, sql: &'static str, params: Vec<Value>) -> usize {
+    /// As a rescue does, if it has not yet: anybody may take the jobs now.
+    pub(super) async fn give_jobs_back(&self) {
+        let sql = "update {job} set state = 0, node = null, started_at = null, run = run + 1
+            where state = 1 returning 1";
+        self.rows(sql, Vec::new()).await;
+    }
+
+    /// The ledger of a process that died while this provider was asked.
+    pub(super) async fn begun_elsewhere(&self, id: MailId, provider: &str) {
+        let begin = "insert into {mail_attempt} (mail_id, n, run, provider, started_at)
+            select ?1, coalesce(max(n), 0) + 1, 1, ?2, ?3 from {mail_attempt} where mail_id = ?1
+            returning n";
+        let now = self.jobs.clock().now().0;
+        let params = vec![Value::from(id.as_bytes()), provider.into(), now.into()];
+        assert_eq!(self.rows(begin, params).await, 1);
+        let sends = "update {mail} set state = 'sending' where id = ?1 returning 1";
+        assert_eq!(self.rows(sends, vec![Value::from(id.as_bytes())]).await, 1);
+    }
+
+    /// The job that a mail has now.
+    pub(super) async fn job(&self, id: MailId) -> JobInfo {
+        let sql = "select job_id from {mail} where id = ?1";
+        let mut rows = self.query(sql, vec![Value::from(id.as_bytes())]).await;
+        let job = JobId(rows[0].int(0).unwrap());
+        self.jobs.find(job).await.unwrap().expect("the mail has a job")
+    }
+
+    /// Runs the job of a mail now.
+    pub(super) async fn hurry(&self, id: MailId) {
+        assert!(self.jobs.retry(self.job(id).await.id).await.unwrap());
+    }
+
+    /// The same, unless it runs already or is over.
+    pub(super) async fn hurry_if_it_waits(&self, id: MailId) {
+        let sql = "select job_id from {mail} where id = ?1";
+        let mut rows = self.query(sql, vec![Value::from(id.as_bytes())]).await;
+        if let Some(job) = rows[0].int_or_none(0).unwrap() {
+            let _runs = self.jobs.retry(JobId(job)).await.unwrap();
+        }
+    }
+
+    /// How many rows a table of the mailer has.
+    pub(super) async fn count(&self, sql: &'static str) -> i64 {
+        self.query(sql, Vec::new()).await[0].int(0).unwrap()
+    }
+
+    pub(super) async fn rows(&self, sql: &'static str, params: Vec<Value>) -> usize {
+        self.query(sql, params).await.len()
+    }
+
+    async fn query(&self, sql: &'static str, params: Vec<Value>) -> Vec<Row> {
         let rows: Result<Vec<Row>, StoreError> =
             transact!(&self.store, tx => tx.rows(sql, &params));
-        rows.unwrap().len()
+        rows.unwrap()
     }
 
     pub(super) async fn stop(self) {
