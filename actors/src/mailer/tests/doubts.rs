@@ -56,7 +56,7 @@ async fn a_mail_whose_provider_is_gone_ends_as_was_decided(base: Base) {
 async fn a_mail_that_nobody_can_carry_is_dead_unless_it_may_have_been_sent(base: Base) {
     let two = Script::new("two", KEYS);
     let stage = Stage::start(&base, &[&two], |builder| builder).await;
-    two.carries_nothing();
+    two.carries(false);
     let id = stage.send(mail("hello")).await;
     let status = stage.reaches(id, MailState::Dead).await;
     assert_eq!(status.code.as_deref(), Some("mailer.not_encodable"));
@@ -75,7 +75,7 @@ async fn a_provider_that_cannot_carry_a_mail_does_not_end_it_for_the_others(base
     let stage = Stage::start(&base, &[&one, &two], |builder| builder).await;
     let retry_after = Some(Duration::from_millis(100));
     one.next(Act::Say(Outcome::Unavailable { retry_after }));
-    two.carries_nothing();
+    two.carries(false);
     let id = stage.send(mail("hello")).await;
     let status = stage.reaches(id, MailState::Accepted).await;
     assert_eq!(outcomes(&status), ["one unavailable", "one accepted"]);

@@ -17,6 +17,8 @@ mod listening;
 mod retention;
 mod ses_server;
 mod settings;
+mod silence;
+
 #[cfg(feature = "smtp")]
 mod smtp;
 mod stage;

@@ -69,9 +69,9 @@ impl Script {
         *self.0.always.lock() = Some(act);
     }
 
-    /// From here on there is no mail that it can carry.
-    pub(super) fn carries_nothing(&self) {
-        self.0.encodes.store(false, Ordering::Relaxed);
+    /// Whether it can carry any mail from here on.
+    pub(super) fn carries(&self, any: bool) {
+        self.0.encodes.store(any, Ordering::Relaxed);
     }
 
     pub(super) fn sent(&self) -> Vec<WireRequest> {
