@@ -15,10 +15,9 @@ mod injection;
 mod limits;
 mod listening;
 mod retention;
-mod ses_server;
+mod servers;
 mod settings;
 mod silence;
-
 #[cfg(feature = "smtp")]
 mod smtp;
 mod stage;
