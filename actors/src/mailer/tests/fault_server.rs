@@ -113,7 +113,7 @@ async fn serve(
 }
 
 /// A request with its body; [`None`] when the client leaves before the end of it.
-async fn read_request(connection: &mut TcpStream) -> Option<String> {
+pub(super) async fn read_request(connection: &mut TcpStream) -> Option<String> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes).into_owned();

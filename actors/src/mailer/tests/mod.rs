@@ -14,6 +14,8 @@ mod html;
 mod injection;
 mod limits;
 mod listening;
+mod post_office;
+mod processes;
 mod retention;
 mod servers;
 mod settings;
