@@ -16,6 +16,7 @@ mod server_edge; // what clients do wrong
 mod server_faults; // panics, poison, deadlines
 mod server_jobs; // who dies, shares, drowns
 mod server_logs; // whoever reads the log may be slow or gone
+mod server_mails; // mails, their ledger, and kill -9
 mod server_options; // the command line
 mod server_orders; // a row, a counter and a job
 mod server_products; // cached reads
@@ -23,6 +24,7 @@ mod server_rates; // a third party behind a breaker
 mod server_reviews;
 mod server_simulator; // each fault of the third party
 mod server_simulator_mail; // its mail service: two providers, and what is recorded
+mod server_webhooks; // events of others, kept byte for byte
 mod support; // real servers, problem documents and raw connections
 mod tidy; // what the repository says about itself
 mod wire; // a raw client for servers in this process

@@ -129,7 +129,8 @@ async fn mails_wait_out_whatever_the_upstream_does() {
             (over, found["attempts"].clone())
         };
         // While providers rest, a mail may wait without an attempt: the next mode comes anyway.
-        let _seen = tokio::time::timeout(Duration::from_secs(5), eventually(WITHIN, tried, "")).await;
+        let _seen =
+            tokio::time::timeout(Duration::from_secs(5), eventually(WITHIN, tried, "")).await;
     }
     server.switch_upstream(json!({"service": "mail", "mode": "ok"})).await;
     for id in &ids {
@@ -161,7 +162,9 @@ async fn no_mail_is_lost_or_doubled_in_a_loop_of_kill_nine() {
         let mut ids = Vec::new();
         let mut server = start();
         for kill in 0..KILLS {
-            upstream.switch_upstream(json!({"service": "mail", "mode": "slow", "latency_ms": 100})).await;
+            upstream
+                .switch_upstream(json!({"service": "mail", "mode": "slow", "latency_ms": 100}))
+                .await;
             for mail in 0..MAILS {
                 let key = format!("{kill}-{mail}");
                 ids.push(accepted(&server, &key, &key).await);

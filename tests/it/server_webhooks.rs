@@ -8,12 +8,16 @@ use hmac::{Hmac, KeyInit, Mac};
 use reqwest::Response;
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::time::timeout;
 
 use crate::support::database::TestDatabase;
 use crate::support::eventually;
 use crate::support::problem::expect_problem;
 use crate::support::server::Server;
+use crate::support::wire::Wire;
 
+/// How long nothing of what is sent is taken until it is given up.
+const STALLS: Duration = Duration::from_secs(5);
 /// As `--help` prints it.
 const SECRET: &str = "c3RlYWRmYXN0LWRlbW8tc2VjcmV0LW5vdC1hLXNlY3JldA==";
 const GITHUB_SECRET: &[u8] = b"steadfast-demo-secret";
@@ -95,4 +99,32 @@ async fn github_is_verified_by_the_bytes_of_the_body() {
         let answer = request.body(body.to_vec()).send().await.unwrap();
         assert_eq!(answer.status(), status);
     }
+}
+
+/// As many bytes as nobody has memory for, in chunks, and no length said beforehand.
+#[tokio::test]
+async fn ten_gigabytes_in_chunks_are_refused_and_not_kept_in_memory() {
+    const BODY: u64 = 10 * 1024 * 1024 * 1024;
+    const MEBIBYTE: u64 = 1024 * 1024;
+    let server = Server::start();
+    let before = server.process().peak_memory();
+    let mut wire = Wire::connect(server.address()).await;
+    let head =
+        "POST /webhooks/standard HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n";
+    wire.send(head).await.unwrap();
+    let chunk = [format!("{MEBIBYTE:x}\r\n").as_bytes(), &vec![b' '; 1 << 20], b"\r\n"].concat();
+    let mut sent = 0;
+    // It says no long before the end, and takes no more.
+    while sent < BODY && timeout(STALLS, wire.send(&chunk)).await.is_ok_and(|sent| sent.is_ok()) {
+        sent += MEBIBYTE;
+    }
+    assert!(sent < BODY / 100, "{sent} bytes were taken");
+    // A reset may have overtaken the answer; whoever asks with less hears it.
+    if let Ok(answer) = wire.answer().await {
+        assert_eq!((answer.status, &answer.json()["code"]), (413, &json!("inbox.too_large")));
+    }
+    let grown = server.process().peak_memory() - before;
+    assert!(grown < 32 * MEBIBYTE, "{grown} bytes of memory for a body that was refused");
+    let answer = deliver(&server, "after", now(), br#"{"type":"order.paid"}"#).await;
+    assert_eq!(answer.status(), 202, "and it serves");
 }

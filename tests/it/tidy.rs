@@ -57,3 +57,16 @@ fn only_the_host_names_actixs_internals() {
         assert!(hosted || !text.contains("actix::dev"), "{} names actix::dev", source.display());
     }
 }
+
+#[test]
+fn no_test_file_is_left_out() {
+    let main = read("tests/it/main.rs");
+    let mut sources = Vec::new();
+    files(&root().join("tests/it"), "rs", &mut sources);
+    let of_the_top = |path: &PathBuf| path.parent() == Some(&root().join("tests/it"));
+    for source in sources.iter().filter(|path| of_the_top(path)) {
+        let name = source.file_stem().expect("a name").to_string_lossy();
+        let is_there = name == "main" || main.contains(&format!("mod {name};"));
+        assert!(is_there, "{} is compiled by nobody", source.display());
+    }
+}

@@ -196,6 +196,13 @@ impl Process {
         self.signal("CONT");
     }
 
+    /// The most memory it has had in bytes, from Linux's own books.
+    pub(crate) fn peak_memory(self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0)).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     fn signal(self, name: &str) {
         // The shell's own `kill`: the standard library has no safe way to send a signal.
         let order = format!("kill -{name} {}", self.0);
