@@ -160,6 +160,10 @@ mod store;
 mod upcast;
 mod verify;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[cfg(test)]
 pub(crate) mod tests;
 
