@@ -260,10 +260,11 @@ impl Run {
 
     async fn refused_by_all(&self, refused: Verdict) -> JobResult {
         let now = self.core.now();
-        match state::next(refused, &self.circumstances(self.counted(), now)) {
-            Next::Again(at) => self.wait(at.since(now)).await,
-            next => self.end(next).await,
+        let next = state::next(refused, &self.circumstances(self.counted(), now));
+        if let Next::Again(at) = next {
+            return self.wait(at.since(now)).await;
         }
+        self.end(next).await
     }
 
     /// No provider takes anything for now.
@@ -320,10 +321,11 @@ impl Run {
     fn situation(&self, lane: &Lane, first_attempt_at: Timestamp, this: u16) -> Situation {
         let tried = || self.tried.iter().cloned().chain([lane.name().into()]);
         let counted = self.counted().saturating_add(this);
+        let doubtful = self.bound().as_deref() == Some(lane.name());
         Situation {
             idempotency: lane.idempotency(),
-            doubtful: self.bound().as_deref() == Some(lane.name()),
-            elsewhere: self.open_questions().any(|attempt| *attempt.provider != *lane.name()),
+            doubtful,
+            in_doubt: self.open_questions().any(|one| !(doubtful && *one.provider == *lane.name())),
             others: self.core.others(&tried().collect::<Vec<_>>()),
             ..self.circumstances(counted, first_attempt_at)
         }
@@ -341,7 +343,6 @@ impl Run {
             first_attempt_at,
             doubtful: false,
             in_doubt: self.is_doubtful(),
-            elsewhere: self.is_doubtful(),
             others: false,
             chance: fastrand::f64(),
         }

@@ -196,12 +196,10 @@ pub(super) struct Situation {
     pub(super) idempotency: Idempotency,
     /// When this provider first got the request.
     pub(super) first_attempt_at: Timestamp,
-    /// Whether an earlier attempt at this provider may have been accepted.
+    /// Whether an earlier attempt at this provider may have been accepted, and it would say so.
     pub(super) doubtful: bool,
-    /// Whether an earlier attempt at any provider may have been accepted.
+    /// Whether one may have been accepted of which this provider knows nothing.
     pub(super) in_doubt: bool,
-    /// Whether one at another provider may.
-    pub(super) elsewhere: bool,
     /// Whether another provider was not tried yet.
     pub(super) others: bool,
     /// A random number from 0 to 1.
@@ -250,9 +248,9 @@ const KEY_MARGIN: Duration = Duration::from_secs(60);
 /// Decides.
 pub(super) fn next(verdict: Verdict, now: &Situation) -> Next {
     // Who knows the key and refuses the mail has not taken it before either.
-    let cleared = now.doubtful && matches!(verdict, Verdict::Rejected(_));
-    let in_doubt = if cleared { now.elsewhere } else { now.in_doubt };
-    truth(decide(verdict, now), in_doubt, now.on_unknown)
+    let cleared = matches!(verdict, Verdict::Rejected(_));
+    let may_be_sent = now.in_doubt || now.doubtful && !cleared;
+    truth(decide(verdict, now), may_be_sent, now.on_unknown)
 }
 
 /// What may have been accepted was not "not sent": it ends as its user decided.
@@ -362,7 +360,6 @@ mod tests {
             first_attempt_at: NOW,
             doubtful: false,
             in_doubt: false,
-            elsewhere: false,
             others: false,
             chance: 0.5,
         }
@@ -438,7 +435,7 @@ mod tests {
         assert_eq!(next(Verdict::Rejected("request_rejected"), &tired), Next::Unknown);
         let fails = Situation { on_unknown: OnUnknown::Fail, ..tired };
         assert_eq!(next(refused(true), &fails), Next::Dead(OUTCOME_UNKNOWN));
-        let known = Situation { doubtful: true, ..tired };
+        let known = Situation { doubtful: true, in_doubt: false, ..tired };
         let rejected = next(Verdict::Rejected("request_rejected"), &known);
         assert_eq!(rejected, Next::Dead("mailer.request_rejected"));
     }
@@ -496,17 +493,16 @@ mod tests {
                         attempts,
                         idempotency,
                         doubtful,
-                        in_doubt: true,
-                        elsewhere: elsewhere || !doubtful,
+                        in_doubt: elsewhere || !doubtful,
                         deadline,
                         ..situation()
                     };
                     let next = next(verdict, &now);
-                    let cleared = matches!(verdict, Verdict::Rejected(_)) && !now.elsewhere;
+                    let cleared = matches!(verdict, Verdict::Rejected(_)) && !now.in_doubt;
                     let unsent = match next {
                         Next::Dead(code) => code != OUTCOME_UNKNOWN,
                         Next::Expired | Next::Suppressed => true,
-                        _ => false,
+                        Next::Accepted | Next::Unknown | Next::Again(_) | Next::FailOver => false,
                     };
                     assert_eq!(unsent, cleared, "{verdict:?} of {now:?} is {next:?}");
                     let gave_up = matches!(next, Next::Dead(OUTCOME_UNKNOWN));

@@ -6,18 +6,22 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
+use super::fault_server::{Fault, FaultServer};
+use super::golden::TOKEN;
 use super::stage::{Act, Script, Stage, accepted, mail, mail_to, outcomes};
+use super::wire::Panics;
 use crate::breaker::BreakerState;
 use crate::jobs::Class;
 use crate::jobs::tests::{Base, eventually, on_each_database};
 use crate::mailer::core::Swept;
 use crate::mailer::events::{DeliveryEvent, DeliveryKind, Recorded};
 use crate::mailer::provider::{
-    AmbiguousCause, Idempotency, NotSentCause, Outcome, RecipientOutcome, RecipientStatus,
-    ThrottleScope, TransportError,
+    AmbiguousCause, HttpProvider, Idempotency, NotSentCause, Outcome, Postmark, RecipientOutcome,
+    RecipientStatus, ThrottleScope, TransportError,
 };
 use crate::mailer::{
-    Delivery, EmailAddress, MailEnqueued, MailId, MailState, MailerError, OnUnknown,
+    Delivery, EmailAddress, HttpTransport, MailEnqueued, MailId, MailState, MailerError, OnUnknown,
+    ProviderSpec,
 };
 use crate::store::{Store, StoreError, Timestamp};
 
@@ -30,6 +34,7 @@ on_each_database! {
     a_known_key_is_asked_again_with_the_same_bytes,
     without_keys_an_open_question_is_parked_and_a_word_of_the_provider_settles_it,
     a_send_that_was_cut_off_is_an_open_question,
+    a_panic_over_an_answer_is_an_open_question_and_ends_nothing_else,
     an_operator_settles_what_nobody_knows,
     a_mail_that_is_tried_again_has_all_its_attempts_and_its_class,
     a_mail_is_found_while_others_wait_to_write,
@@ -223,6 +228,26 @@ async fn a_send_that_was_cut_off_is_an_open_question(base: Base) {
         stage.stop().await;
     }
     assert_eq!((one.sent().len(), two.sent().len()), (1, 2));
+}
+
+async fn a_panic_over_an_answer_is_an_open_question_and_ends_nothing_else(base: Base) {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_vec();
+    let server = FaultServer::start(Fault::Answer(answer)).await;
+    let url = format!("http://{}", server.address);
+    let api = Postmark::new(TOKEN).unwrap().base_url(&url).unwrap();
+    let panics = HttpProvider::new(Panics(api), HttpTransport::new().unwrap());
+    let one = Script::new("one", NO_KEYS);
+    let stage =
+        Stage::start(&base, &[&one], |builder| builder.provider(ProviderSpec::new(panics))).await;
+    for words in ["first", "second"] {
+        let id = stage.send(mail(words)).await;
+        let status = stage.reaches(id, MailState::Unknown).await;
+        assert_eq!(outcomes(&status), ["panics ambiguous"]);
+        assert_eq!(status.attempts[0].code.as_deref(), Some("bad_answer"));
+    }
+    assert!(one.sent().is_empty(), "it failed over");
+    assert_eq!(stage.jobs.counts().await.unwrap().dead, 0);
+    stage.stop().await;
 }
 
 async fn an_operator_settles_what_nobody_knows(base: Base) {

@@ -260,7 +260,7 @@ async fn a_repeated_request_has_the_same_key_and_bytes() {
 }
 
 #[derive(Debug)]
-struct Panics(Postmark);
+pub(super) struct Panics(pub(super) Postmark);
 
 impl HttpApi for Panics {
     fn name(&self) -> &str {
