@@ -11,4 +11,5 @@ pub mod guard;
 pub mod inbox;
 pub mod jobs;
 pub mod kernel;
+pub mod mailer;
 pub mod measure;

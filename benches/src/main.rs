@@ -6,6 +6,7 @@
 //! cargo run --profile bench -p steadfast-bench -- jobs            # the job queue beside others
 //! cargo run --profile bench -p steadfast-bench -- guard           # a backlog, guard off and on
 //! cargo run --profile bench -p steadfast-bench -- inbox           # an envelope beside all values
+//! cargo run --profile bench -p steadfast-bench -- mailer          # mails beside bare requests
 //! cargo run --profile bench -p steadfast-bench --bin memory       # bytes and allocations
 //! ```
 //!
@@ -26,7 +27,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use steadfast_bench::{edge, guard, inbox, jobs, kernel};
+use steadfast_bench::{edge, guard, inbox, jobs, kernel, mailer};
 
 /// Measures steadfast beside its peers, in one run.
 #[derive(Debug, Parser)]
@@ -48,6 +49,8 @@ enum Command {
     Guard(guard::Settings),
     /// An event's envelope with its payload left raw, beside all of it as values.
     Inbox(inbox::Settings),
+    /// Mails that are stored and sent, beside their bare requests.
+    Mailer(mailer::Settings),
     /// Holds a job until it is killed; started by `jobs`.
     #[command(hide = true)]
     JobHolder(jobs::HolderSettings),
@@ -62,6 +65,7 @@ fn main() -> std::io::Result<ExitCode> {
         Command::Jobs(settings) => system.block_on(jobs::run(settings))?,
         Command::Guard(settings) => system.block_on(guard::run(settings))?,
         Command::Inbox(settings) => system.block_on(inbox::run(settings)),
+        Command::Mailer(settings) => system.block_on(mailer::run(settings))?,
         Command::JobHolder(settings) => system.block_on(jobs::hold(settings))?,
     };
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -19,8 +19,7 @@ mod work;
 
 pub use rescue::{HolderSettings, hold};
 pub(crate) use rig::{Place, Site, words};
-pub(crate) use sheet::Failure;
-use sheet::Scenario;
+pub(crate) use sheet::{Bar, Failure, Sample, Scenario, measure};
 
 /// What the `jobs` command measures, and how much of it.
 #[derive(Debug, Clone, Args)]
@@ -105,7 +104,7 @@ pub async fn run(settings: &Settings) -> io::Result<bool> {
         }
     }
     scenarios.retain(|scenario| settings.keeps(scenario));
-    passes &= sheet::measure(scenarios, settings.rounds).await;
+    passes &= measure(scenarios, settings.rounds).await;
     println!("\n{}", disk(&settings.folder)?);
     Ok(passes)
 }
