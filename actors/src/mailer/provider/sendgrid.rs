@@ -18,6 +18,32 @@ use crate::store::Timestamp;
 
 const KIND: &str = "sendgrid";
 
+/// The fields of SendGrid's events, beside which it puts a mail's metadata.
+const EVENT_FIELDS: [&str; 22] = [
+    "asm_group_id",
+    "attempt",
+    "bounce_classification",
+    "category",
+    "email",
+    "event",
+    "ip",
+    "marketing_campaign_id",
+    "marketing_campaign_name",
+    "pool",
+    "reason",
+    "response",
+    "sg_content_type",
+    "sg_event_id",
+    "sg_machine_open",
+    "sg_message_id",
+    "smtp-id",
+    "status",
+    "timestamp",
+    "tls",
+    "type",
+    "url",
+];
+
 /// SendGrid's API, `POST /v3/mail/send`.
 ///
 /// It has no idempotency keys, and its events are told by the mail's number in `custom_args`, not
@@ -181,6 +207,11 @@ impl HttpApi for SendGrid {
         // SendGrid gives a `;` in a type a meaning of its own and refuses it.
         if mail.attachments().iter().any(|file| file.content_type().contains(';')) {
             return Err(EncodeError::Unsupported { what: "a content type with parameters" });
+        }
+        if mail.metadata().keys().any(|key| EVENT_FIELDS.contains(&key.as_str())) {
+            return Err(EncodeError::Unsupported {
+                what: "metadata named as a field of its events",
+            });
         }
         let body = Body {
             personalizations: [Personalization {

@@ -138,6 +138,11 @@ fn sendgrid_is_sent_no_empty_part() {
     let file = Attachment::new("a.ics", "text/calendar; method=REQUEST", *b"x").unwrap();
     let error = api.encode(id(), &plain().attach(file).build().unwrap()).unwrap_err();
     assert!(matches!(error, EncodeError::Unsupported { .. }));
+    // Its events would have two of them, and one of a stranger's choice.
+    let mail = plain().metadata("event", "delivered").build().unwrap();
+    let error = api.encode(id(), &mail).unwrap_err();
+    let what = "metadata named as a field of its events";
+    assert_eq!(error, EncodeError::Unsupported { what });
 }
 
 #[test]
