@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::claims::{KEYS, NO_KEYS, TIMEOUT};
 use super::stage::{Act, Script, Stage, mail, outcomes};
+use crate::jobs::JobState;
 use crate::jobs::tests::{Base, eventually, on_each_database};
 use crate::mailer::provider::{Outcome, ThrottleScope};
 use crate::mailer::{MailId, MailState};
@@ -23,9 +24,11 @@ async fn attempted(stage: &Stage, id: MailId, times: usize) {
     let attempted = async || {
         let status = stage.status(id).await;
         let ended = status.attempts.iter().filter(|one| one.finished_at.is_some()).count();
-        (ended == times && status.state == MailState::RetryWait).then_some(())
+        // The mail is written down before its job is put off.
+        let waits = async || stage.job(id).await.state != JobState::Running;
+        (ended == times && status.state == MailState::RetryWait && waits().await).then_some(())
     };
-    eventually(attempted, "an attempt ends").await;
+    eventually(attempted, "an attempt ends, and its job waits").await;
 }
 
 async fn a_deadline_is_what_the_clock_says_when_it_is_looked_at(base: Base) {
