@@ -43,11 +43,11 @@ fuzz_target!(|bytes: &[u8]| {
     let response = HttpResponse { status: input.status, headers, body: input.body.to_vec() };
     let answer = api.decode(&response, NOW);
     assert_eq!(answer.http_status, Some(response.status));
-    assert!(answer.code.is_none_or(|code| is_word(&code, 100)));
+    assert!(answer.code.as_deref().is_none_or(|code| is_word(code, 100)));
     match answer.outcome {
         Outcome::Accepted { provider_id, .. } => {
             assert!(response.is_success(), "accepted with {}", response.status);
-            assert!(provider_id.is_none_or(|id| is_word(&id, 256)));
+            assert!(provider_id.as_deref().is_none_or(|id| is_word(id, 256)));
         }
         Outcome::Throttled { retry_after, .. } | Outcome::Unavailable { retry_after } => {
             assert!(retry_after.is_none_or(|wait| wait <= MONTH));

@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use steadfast_actors::mailer::provider::{MailProvider, Smtp, SmtpSecurity};
-use steadfast_actors::mailer::{Attachment, EmailAddress, HeaderName, HeaderText, Mail, MailId, Mailbox};
+use steadfast_actors::mailer::{
+    Attachment, EmailAddress, HeaderName, HeaderText, Mail, MailId, Mailbox,
+};
 
 /// What may begin a line of the head, in lower case.
 const HEAD: [&str; 11] = [
