@@ -204,8 +204,12 @@ async fn life(base: &Base) -> String {
     told += &format!("{status:?}\n");
     assert!(stage.mailer.try_again(cut_off).await.unwrap());
     stage.reaches(cut_off, MailState::Accepted).await;
-    stage.mailer.resend(id, "why-mark").await.unwrap().unwrap();
-    stage.mailer.enqueue(plain().build().unwrap()).key("k").await.unwrap();
+    let again = stage.mailer.resend(id, "why-mark").await.unwrap().unwrap();
+    let keyed = stage.mailer.enqueue(plain().build().unwrap()).key("k").await.unwrap().id();
+    // Before its provider takes nothing any more: that would let the provider rest.
+    for id in [again, keyed] {
+        stage.reaches(id, MailState::Accepted).await;
+    }
     let conflict = stage.mailer.enqueue(marked()).key("k").await.unwrap_err();
     told += &format!("{conflict} {conflict:?}\n");
 

@@ -14,15 +14,16 @@ mod smtp_store;
 use serde_json::Value;
 
 use super::*;
-use crate::store::postgres::testing::skip_or_panic;
+use crate::store::postgres::testing::skip;
 
-/// What these variables say; [`None`], and a line that says so, when one of them is not set.
+/// What these variables say; [`None`], and a line that says so, when one of them is not set. They
+/// have no defaults: whoever requires these servers has started them, and says where.
 fn settings<const N: usize>(names: [&str; N]) -> Option<[String; N]> {
     let found = names.map(|name| std::env::var(name).ok());
     if found.iter().all(Option::is_some) {
         return Some(found.map(Option::unwrap));
     }
-    skip_or_panic(&format!("no server in {}", names[0]), "the variable is not set");
+    skip(&format!("no server in {}", names[0]));
     None
 }
 
