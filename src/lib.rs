@@ -62,6 +62,7 @@
 //! | mail that is never lost, doubled or late | [`mailer`] |
 //! | webhooks, verified, stored as they came and handled once | [`inbox`] |
 //! | SQLite and PostgreSQL behind one seam | [`store`] |
+//! | enums that are one thing with their columns | [`schema_enum`] |
 //! | checks, readiness, liveness, start-up | [`health`] |
 //! | request ids, deadlines, panics, error documents, probes, drain | [`edge`], [`problem`] |
 //! | log formats | [`telemetry`] |
@@ -76,7 +77,12 @@ pub mod telemetry;
 
 pub use runtime::Steadfast;
 #[doc(inline)]
-pub use steadfast_actors::{breaker, cache_fill, health, inbox, jobs, kernel, mailer, store, tls};
+pub use steadfast_actors::schema_enum::SchemaEnum;
+#[doc(inline)]
+pub use steadfast_actors::{
+    assert_enums_migrated, breaker, cache_fill, health, inbox, jobs, kernel, mailer, schema_enum,
+    store, tls,
+};
 
 /// What a `main` and its handlers usually need: `use steadfast::prelude::*;`.
 pub mod prelude {
@@ -91,5 +97,6 @@ pub mod prelude {
         CallError, Context, Fault, Group, Ref, Reply, RequestContext, Spec, Strategy,
     };
     pub use crate::problem::Problem;
+    pub use crate::schema_enum::SchemaEnum;
     pub use crate::store::Store;
 }

@@ -2,7 +2,7 @@
 //!
 //! [`kernel`] supervises actors on actix; each other module is one concern that stands on it
 //! and knows no other, or only those it stands on: [`breaker`], [`cache_fill`], [`health`],
-//! [`store`], [`jobs`], [`mailer`], [`inbox`]. Services name the crate
+//! [`store`], [`jobs`], [`mailer`], [`inbox`], [`schema_enum`]. Services name the crate
 //! `steadfast`, which re-exports all of this and adds the HTTP edge.
 
 #[cfg(panic = "abort")]
@@ -19,5 +19,6 @@ pub mod inbox;
 pub mod jobs;
 pub mod kernel;
 pub mod mailer;
+pub mod schema_enum;
 pub mod store;
 pub mod tls;

@@ -135,6 +135,14 @@ const CATALOGUE: &[Entry] = &[
     entry("store.corrupt", 500, "Internal failure", "The database is damaged.", "Report it; restore it from a backup."),
     entry("store.panicked", 500, "Internal failure", "A transaction panicked and was rolled back.", "Report it."),
     entry("store.failed", 500, "Internal failure", "The database refused a statement.", "Report it."),
+    // Schema-backed enums.
+    not_run(entry("schema_enum.rejected", 422, "Not one of the allowed values", "The database does not allow this value in its column; nothing was written.", "Send one of the allowed values.")),
+    not_run(entry("schema_enum.unknown_value", 422, "Not one of the allowed values", "A value is none of those that are allowed.", "Send one of the allowed values.")),
+    not_run(entry("schema_enum.not_writable", 422, "Not one of the allowed values", "A value that this service does not know cannot be written.", "Send one of the allowed values.")),
+    entry("schema_enum.invalid_name", 500, "Internal failure", "An enum is bound to a table or a column whose name cannot be one.", "Report it; correct the program."),
+    not_run(entry("schema_enum.refused", 409, "Change refused", "A change of the allowed values cannot be made as things are; nothing was written.", "See the log for what is in the way.")),
+    entry("schema_enum.lock_busy", 503, "Table busy", "The table's lock was not free in time.", "Try again after the wait."),
+    entry("schema_enum.rows_do_not_fit", 409, "Rows do not fit", "Rows that are stored already have values that are not allowed.", "Correct them and try again."),
     // Jobs.
     not_run(entry("jobs.rejected", 503, "Too much work", "There is too much work for a job of this class; nothing was stored.", "Try again after the wait.")),
     not_run(entry("jobs.queue_full", 503, "Too much work", "The queue is at its limit; nothing was stored.", "Try again after the wait.")),

@@ -16,6 +16,7 @@ use steadfast_actors::inbox::{Inbox, RegisteredInbox};
 use steadfast_actors::jobs::{Jobs, JobsBuilder, JobsError};
 use steadfast_actors::kernel::{Context, Group, Placement, Ref, Spec, Strategy, Tree};
 use steadfast_actors::mailer::{Mailer, MailerActor, MailerBuilder, MailerError};
+use steadfast_actors::schema_enum::SchemaEnums;
 use steadfast_actors::store::{BreakerMemory, Store, StoreActor};
 
 use super::error::StartError;
@@ -157,6 +158,19 @@ impl Builder {
         tracing::debug!(actor = actor.name(), "store added");
         self.memory = Some(Arc::new(BreakerMemory::new(store)));
         self.check(CheckSpec::new("store", check).every(Duration::from_secs(2)))
+    }
+
+    /// Watches the columns of all [schema-backed enums](crate::schema_enum) of this program: at the
+    /// start and every minute after that, the check `schema_enums` asks the database. Not ready
+    /// while it refuses what the code writes, degraded while it is weaker than the code. The handle
+    /// asks at any time, and makes and applies plans.
+    ///
+    /// For some of the enums only, or other settings:
+    /// `runtime.check(SchemaEnums::of::<OrderStatus>().strict(true).health_check(&store))`.
+    pub fn schema_enums(&mut self, store: &Store) -> SchemaEnums {
+        let enums = SchemaEnums::registered();
+        self.check(enums.health_check(store));
+        enums
     }
 
     /// Adds a job queue: its actors, and a line of readiness for each of its queues, which is

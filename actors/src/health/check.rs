@@ -60,32 +60,47 @@ impl CheckCx {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Detail {
     text: Option<Arc<str>>,
-    degraded: bool,
+    grade: Grade,
+}
+
+/// How well a check passed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Grade {
+    #[default]
+    Good,
+    Degraded,
+    Unknown,
 }
 
 impl Detail {
     /// All is well, and there is nothing to add.
     #[must_use]
     pub const fn ok() -> Self {
-        Self { text: None, degraded: false }
+        Self { text: None, grade: Grade::Good }
     }
 
     /// All is well; `text` (cut at 256 bytes) is shown to operators.
     pub fn note(text: impl AsRef<str>) -> Self {
-        Self { text: Some(line(text.as_ref())), degraded: false }
+        Self { text: Some(line(text.as_ref())), grade: Grade::Good }
     }
 
     /// Work gets done, but worse than usual. Stays ready; `text` says what is worse.
     pub fn degraded(text: impl AsRef<str>) -> Self {
-        Self { text: Some(line(text.as_ref())), degraded: true }
+        Self { text: Some(line(text.as_ref())), grade: Grade::Degraded }
+    }
+
+    /// Nothing could be found out, which is neither good nor bad: the last finding stands until its
+    /// time to live is over, and then counts as [`Status::Unknown`](super::Status::Unknown).
+    pub fn unknown(text: impl AsRef<str>) -> Self {
+        Self { text: Some(line(text.as_ref())), grade: Grade::Unknown }
     }
 
     pub(super) fn text(&self) -> Option<&Arc<str>> {
         self.text.as_ref()
     }
 
-    pub(super) const fn is_degraded(&self) -> bool {
-        self.degraded
+    pub(super) const fn grade(&self) -> Grade {
+        self.grade
     }
 }
 

@@ -24,6 +24,8 @@ impl Entry {
 
     /// The entry after one more result.
     pub(super) fn after(&self, finding: Finding, reason: Option<Arc<str>>, now: Instant) -> Self {
+        // What stands, stands for its own reason.
+        let reason = if finding == Finding::Unknown { self.reason.clone() } else { reason };
         let mut next = Self { plan: Arc::clone(&self.plan), state: self.state, reason };
         next.state.record(finding, now, &self.plan.rules);
         next

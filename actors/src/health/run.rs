@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::check::{Check, CheckCx, CheckError, Detail};
+use super::check::{Check, CheckCx, CheckError, Detail, Grade};
 use super::state::Finding;
 use crate::kernel::panic::{Panic, catch};
 
@@ -38,7 +38,11 @@ pub(super) async fn run(check: &dyn Check, timeout: Duration) -> Outcome {
 }
 
 fn passed(detail: &Detail) -> Outcome {
-    let finding = if detail.is_degraded() { Finding::Degraded } else { Finding::Passed };
+    let finding = match detail.grade() {
+        Grade::Good => Finding::Passed,
+        Grade::Degraded => Finding::Degraded,
+        Grade::Unknown => Finding::Unknown,
+    };
     Outcome { finding, reason: detail.text().cloned() }
 }
 

@@ -6,6 +6,8 @@
 //! | good | good, failures forgotten | bad at the `fail_after`-th in a row, or at once when the last result is stale |
 //! | bad | good at the `recover_after`-th in a row; counted anew when the last result is stale | bad, passes forgotten |
 //!
+//! A run that could not find out changes nothing.
+//!
 //! INVARIANT: whatever the standing, a result older than its time to live reads as unknown.
 
 use std::num::NonZeroU32;
@@ -29,6 +31,8 @@ pub(super) enum Finding {
     Passed,
     Degraded,
     Failed,
+    /// The run could not find out: nothing changes, and the last finding grows older.
+    Unknown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,12 +57,13 @@ impl State {
     /// Takes in one result.
     pub(super) fn record(&mut self, finding: Finding, now: Instant, rules: &Hysteresis) {
         let fresh = self.is_fresh(now, rules.ttl);
-        self.heard = Some(now);
         self.standing = match finding {
             Finding::Passed => self.passed(false, fresh, rules),
             Finding::Degraded => self.passed(true, fresh, rules),
             Finding::Failed => self.failed(fresh, rules),
+            Finding::Unknown => return,
         };
+        self.heard = Some(now);
     }
 
     fn passed(&self, degraded: bool, fresh: bool, rules: &Hysteresis) -> Standing {

@@ -70,6 +70,16 @@ pub enum StoreError {
         #[source]
         source: Source,
     },
+    /// A value is none of those that a [schema-backed enum](crate::schema_enum) has in the
+    /// database. Write one of them; or, if the code has it, let the database allow it first.
+    #[error("the value is not one that the database allows here")]
+    EnumRejected {
+        /// The name of the constraint; `None` where the type of the column refused.
+        constraint: Option<Arc<str>>,
+        /// What the database said.
+        #[source]
+        source: Source,
+    },
     /// The file is not a database, or it is damaged. Restore it from a backup.
     #[error("the database is damaged or is not one")]
     Corrupt(#[source] Source),
@@ -120,6 +130,7 @@ impl Fault for StoreError {
             Self::NewerSchema { .. } => Code::new("store.newer_schema"),
             Self::MigrationChanged { .. } => Code::new("store.migration_changed"),
             Self::Constraint { .. } => Code::new("store.constraint"),
+            Self::EnumRejected { .. } => Code::new("schema_enum.rejected"),
             Self::Corrupt(_) => Code::new("store.corrupt"),
             Self::Panicked => Code::new("store.panicked"),
             Self::Closed => Code::new("store.closed"),

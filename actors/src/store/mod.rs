@@ -98,6 +98,7 @@
 //! | [`StoreError::NewerSchema`] | certain | upgrade this process |
 //! | [`StoreError::MigrationChanged`] | certain | restore the tables, or use another database |
 //! | [`StoreError::Constraint`] | certain | correct the row |
+//! | [`StoreError::EnumRejected`] | certain | write one of the enum's values, or let the database allow it |
 //! | [`StoreError::Corrupt`] | certain | restore the file from a backup |
 //! | [`StoreError::Panicked`] | certain | a defect in the transaction's own code |
 //! | [`StoreError::Closed`] | certain | the process ends: let the caller come back |
@@ -118,6 +119,7 @@ mod breakers;
 mod clock;
 mod database;
 mod error;
+mod identifier;
 pub(crate) mod migrations;
 pub(crate) mod postgres;
 pub(crate) mod presence;
@@ -129,10 +131,12 @@ pub use breakers::BreakerMemory;
 pub use clock::{ManualWallClock, Timestamp, WallClock};
 pub use database::Store;
 pub use error::{Source, StoreError};
+pub use identifier::{Identifier, InvalidIdentifier, QualifiedName};
 pub use migrations::{AppliedMigration, Migration};
 pub use postgres::{Listening, PgClient, PgOptions, PgStatus, PgStore, commit, outcome};
 pub use sqlite::{Durability, SqliteOptions, SqliteStatus, SqliteStore, SqliteTx};
 pub use wakes::Wakes;
 
 pub(crate) use clock::millis;
+pub(crate) use identifier::{Literal, is_of_enum};
 pub(crate) use presence::Presence;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
 use tokio_postgres::Error;
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 
-use crate::store::{Source, StoreError};
+use crate::store::{Source, StoreError, is_of_enum};
 
 /// For statements that wrote nothing yet, or whose transaction was not about to be committed:
 /// a connection that is lost takes the open transaction with it. For the others there are
@@ -18,6 +18,9 @@ impl From<Error> for StoreError {
         let code = error.code().map(|state| state.code().to_owned());
         let constraint = error.as_db_error().and_then(DbError::constraint).map(Into::into);
         match code {
+            Some(_) if is_no_label(&error) => {
+                Self::EnumRejected { constraint, source: Self::source(error) }
+            }
             Some(code) => refused(&code, constraint, Self::source(error)),
             None if is_lost(&error) => Self::Unavailable(Self::source(error)),
             None => Self::Failed(Self::source(error)),
@@ -92,6 +95,9 @@ pub(super) enum Reaction {
     Failed,
 }
 
+/// A check refused the row.
+const CHECK: &str = "23514";
+
 /// See <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 pub(super) fn reaction(code: &str) -> Reaction {
     match code {
@@ -118,11 +124,22 @@ pub(crate) fn refused(code: &str, name: Option<Arc<str>>, source: Source) -> Sto
         Reaction::Timeout => StoreError::Timeout,
         Reaction::Full => StoreError::Full(source),
         Reaction::ReadOnly => StoreError::ReadOnly(source),
+        Reaction::Constraint if code == CHECK && name.as_deref().is_some_and(is_of_enum) => {
+            StoreError::EnumRejected { constraint: name, source }
+        }
         Reaction::Constraint => StoreError::Constraint { name, source },
         Reaction::Unavailable => StoreError::Unavailable(source),
         Reaction::Corrupt => StoreError::Corrupt(source),
         Reaction::Failed => StoreError::Failed(source),
     }
+}
+
+/// Whether a type refused what is no label of it. Its code stands for other texts too, and what it
+/// says is in the server's language; who says it tells them apart.
+fn is_no_label(error: &Error) -> bool {
+    let routine = error.as_db_error().and_then(DbError::routine);
+    error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
+        && matches!(routine, Some("enum_in" | "enum_recv"))
 }
 
 /// What could not be encoded is an `io::Error` as well, but no loss.

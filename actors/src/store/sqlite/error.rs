@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::ffi;
 
-use crate::store::StoreError;
+use crate::store::{StoreError, is_of_enum};
 
 impl From<rusqlite::Error> for StoreError {
     /// Takes it that nothing was written, as after every statement but `COMMIT`.
@@ -18,11 +18,24 @@ impl From<rusqlite::Error> for StoreError {
             ffi::SQLITE_CANTOPEN | ffi::SQLITE_IOERR | ffi::SQLITE_NOMEM | ffi::SQLITE_PROTOCOL => {
                 Self::Unavailable(Self::source(error))
             }
-            ffi::SQLITE_CONSTRAINT => {
-                Self::Constraint { name: constraint_name(&error), source: Self::source(error) }
-            }
+            ffi::SQLITE_CONSTRAINT => constraint(error),
             _ => Self::Failed(Self::source(error)),
         }
+    }
+}
+
+fn constraint(error: rusqlite::Error) -> StoreError {
+    let name = match error.sqlite_error().map(|error| error.extended_code) {
+        // What the trigger says is all that is known of it.
+        Some(ffi::SQLITE_CONSTRAINT_TRIGGER) => message(&error).map(Into::into),
+        _ => constraint_name(&error),
+    };
+    let source = StoreError::source(error);
+    match name {
+        Some(name) if is_of_enum(&name) => {
+            StoreError::EnumRejected { constraint: Some(name), source }
+        }
+        name => StoreError::Constraint { name, source },
     }
 }
 
@@ -40,7 +53,10 @@ pub(super) fn of_commit(error: rusqlite::Error) -> StoreError {
 /// Whether the connection cannot be used any more after this came of a `BEGIN` or a `COMMIT`.
 pub(super) const fn breaks_connection(error: &StoreError) -> bool {
     match error {
-        StoreError::Timeout | StoreError::Full(_) | StoreError::Constraint { .. } => false,
+        StoreError::Timeout
+        | StoreError::Full(_)
+        | StoreError::Constraint { .. }
+        | StoreError::EnumRejected { .. } => false,
         StoreError::Unavailable(_)
         | StoreError::OutcomeUnknown(_)
         | StoreError::ReadOnly(_)
@@ -71,8 +87,15 @@ fn primary_code(error: &rusqlite::Error) -> Option<i32> {
 
 /// SQLite says `UNIQUE constraint failed: table.column` or `CHECK constraint failed: name`.
 fn constraint_name(error: &rusqlite::Error) -> Option<Arc<str>> {
-    let rusqlite::Error::SqliteFailure(_, Some(message)) = error else { return None };
-    message.split_once("constraint failed: ").map(|(_, name)| name.into())
+    message(error)?.split_once("constraint failed: ").map(|(_, name)| name.into())
+}
+
+fn message(error: &rusqlite::Error) -> Option<&str> {
+    match error {
+        rusqlite::Error::SqliteFailure(_, message) => message.as_deref(),
+        rusqlite::Error::SqlInputError { msg, .. } => Some(msg),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+//! The enums on real databases.
