@@ -207,6 +207,16 @@ fn supervision(escalated: bool) -> Item {
     Item::new("supervision", Status::Up)
 }
 
+#[cfg(test)]
+impl Health {
+    /// Runs every check once, without the actor.
+    pub(crate) async fn run_checks_once(&self) {
+        for slot in &self.0.slots {
+            slot.run_once().await;
+        }
+    }
+}
+
 impl Slot {
     fn new(plan: Arc<Plan>) -> Self {
         let entry = ArcSwap::from_pointee(Entry::new(plan));

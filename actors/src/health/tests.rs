@@ -26,7 +26,8 @@ fn rules() -> Hysteresis {
 }
 
 /// Plays `script` to a check that falls after 3 failures, rises after 2 passes and expires after
-/// 15 s. `+` a pass, `~` a degraded pass, `-` a failure, `.` five idle seconds.
+/// 15 s. `+` a pass, `~` a degraded pass, `-` a failure, `?` nothing found out, `.` five idle
+/// seconds.
 #[track_caller]
 fn check(script: &str, expected: Status) {
     let mut now = Instant::now();
@@ -36,6 +37,7 @@ fn check(script: &str, expected: Status) {
             '+' => state.record(Finding::Passed, now, &rules()),
             '~' => state.record(Finding::Degraded, now, &rules()),
             '-' => state.record(Finding::Failed, now, &rules()),
+            '?' => state.record(Finding::Unknown, now, &rules()),
             '.' => now += Duration::from_secs(5),
             other => panic!("not an event: {other}"),
         }
@@ -49,6 +51,16 @@ fn is_unknown_until_the_first_result_which_decides_alone() {
     check("+", Status::Up);
     check("~", Status::Degraded);
     check("-", Status::Down);
+}
+
+#[test]
+fn a_run_that_found_nothing_out_changes_nothing_until_the_last_finding_is_stale() {
+    check("?", Status::Unknown);
+    check("+?", Status::Up);
+    check("-??", Status::Down);
+    check("~.?.?.", Status::Degraded);
+    check("+.?.?.?.", Status::Unknown);
+    check("+--?-", Status::Down);
 }
 
 #[test]

@@ -296,6 +296,22 @@ impl SchemaEnums {
         drift::find(store, &column.spec, &column.target, self.settings.count_within).await
     }
 
+    #[cfg(test)]
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Carries out steps that were planned before.
+    #[cfg(test)]
+    pub(super) async fn take_steps(
+        &self,
+        store: &Store,
+        steps: Vec<Step>,
+    ) -> Result<(), SchemaEnumError> {
+        let columns = Columns::new(self.specs.iter().cloned())?;
+        apply::apply(store, &columns, steps, &self.settings).await
+    }
+
     fn dialect(&self, store: &Store) -> Dialect {
         match store {
             Store::Sqlite(_) => {

@@ -34,10 +34,8 @@ const OTHER: &str = "\u{1}other";
 /// The whole message: what changed, the statements for both databases, and what to do.
 pub fn check_lock(path: &Path, enums: &SchemaEnums) -> Result<(), String> {
     let is_set = |name: &str| std::env::var(name).is_ok_and(|value| value == "1");
-    let written = write(enums);
     if is_set("STEADFAST_UPDATE") || is_set("UPDATE") {
-        return std::fs::write(path, written)
-            .map_err(|error| format!("{} cannot be written: {error}", path.display()));
+        return update(path, enums);
     }
     let locked = match std::fs::read_to_string(path) {
         Ok(locked) => locked,
@@ -53,12 +51,14 @@ pub fn check_lock(path: &Path, enums: &SchemaEnums) -> Result<(), String> {
     })
 }
 
-/// What the file should say.
-fn write(enums: &SchemaEnums) -> String {
-    let mut text = serde_json::to_string_pretty(&Lock { columns: sorted(enums) })
-        .unwrap_or_else(|error| error.to_string());
-    text.push('\n');
-    text
+/// Writes the file as it should be.
+pub(super) fn update(path: &Path, enums: &SchemaEnums) -> Result<(), String> {
+    let failed = |error: &dyn std::error::Error| {
+        format!("{} cannot be written: {error}", path.display())
+    };
+    let lock = Lock { columns: sorted(enums) };
+    let text = serde_json::to_string_pretty(&lock).map_err(|error| failed(&error))?;
+    std::fs::write(path, text + "\n").map_err(|error| failed(&error))
 }
 
 fn sorted(enums: &SchemaEnums) -> Vec<ColumnSpec> {

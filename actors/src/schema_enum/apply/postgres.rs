@@ -17,7 +17,7 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// LIMIT: 64 blocks of 8 KiB hold some thousands of rows, which are updated in milliseconds.
-const BLOCKS: usize = 64;
+const BLOCKS: u64 = 64;
 
 /// LIMIT: passes of a backfill. Old code that still writes the old label would keep it going.
 const PASSES: usize = 10;
@@ -28,66 +28,99 @@ pub(super) async fn run(
     step: &Step,
     manner: Manner,
 ) -> Result<(), SchemaEnumError> {
+    let patience = Patience { store, table: &step.table, manner };
     match step.impact {
         Impact::ShortLock | Impact::Scan | Impact::Rewrite | Impact::BlocksWriters => {
-            patiently(store, step, manner, async |client| {
-                in_transaction(client, step, manner).await
-            })
-            .await
+            patience.run(&Work::InTransaction(step)).await.map(drop)
         }
-        Impact::Alone => {
-            patiently(store, step, manner, async |client| alone(client, step).await).await
-        }
+        Impact::Alone => patience.run(&Work::Alone(step)).await.map(drop),
         Impact::Batches => {
             for renamed in renames(&column.spec, step) {
-                backfill(store, column, renamed, step, manner).await?;
+                backfill(&patience, column, renamed).await?;
             }
             Ok(())
         }
     }
 }
 
-/// Tries again while a lock is not free, or somebody else is in the way.
-async fn patiently<T>(
-    store: &PgStore,
-    step: &Step,
-    manner: Manner,
-    work: impl AsyncFn(&mut PgClient) -> Result<T, StoreError>,
-) -> Result<T, SchemaEnumError> {
-    let mut pause = PAUSE_FIRST;
-    for tries in 1..=manner.tries {
-        let mut client = store.client().await?;
-        match work(&mut client).await {
-            Ok(done) => return Ok(done),
-            Err(StoreError::Timeout) => {
-                tracing::debug!(table = %step.table, tries, "schema_enum.lock_busy");
-            }
-            Err(StoreError::Constraint { .. } | StoreError::EnumRejected { .. }) => {
-                return Err(SchemaEnumError::RowsDoNotFit { table: step.table.clone() });
-            }
-            Err(error) => return Err(error.into()),
-        }
-        // ORDER: the connection is given back before the pause.
-        drop(client);
-        if tries < manner.tries {
-            sleep(pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
-            pause = (pause * 2).min(PAUSE_MAX);
-        }
-    }
-    Err(SchemaEnumError::LockBusy { table: step.table.clone(), tries: manner.tries })
+/// What is tried until no lock is in its way.
+enum Work<'a> {
+    /// All statements of a step, or none.
+    InTransaction(&'a Step),
+    /// Each statement by itself: sent together, the server would make a transaction of them.
+    Alone(&'a Step),
+    /// How many blocks the table has.
+    CountBlocks(&'a Target),
+    /// Changes the rows of some blocks, from this one on.
+    Batch { sql: &'a str, first: u64 },
 }
 
-async fn in_transaction(
-    client: &mut PgClient,
-    step: &Step,
-    manner: Manner,
-) -> Result<(), StoreError> {
-    let tx = client.transaction().await?;
-    limit(&tx, manner, step.impact == Impact::ShortLock).await?;
-    for statement in &step.statements {
-        tx.batch_execute(statement).await?;
+impl Work<'_> {
+    /// How many blocks there are, or how many rows were changed.
+    async fn run(&self, client: &mut PgClient, manner: Manner) -> Result<u64, StoreError> {
+        match self {
+            Self::InTransaction(step) => {
+                let tx = client.transaction().await?;
+                limit(&tx, manner, step.impact == Impact::ShortLock).await?;
+                for statement in &step.statements {
+                    tx.batch_execute(statement).await?;
+                }
+                commit(tx).await.map(|()| 0)
+            }
+            Self::Alone(step) => {
+                for statement in &step.statements {
+                    client.batch_execute(statement).await?;
+                }
+                Ok(0)
+            }
+            Self::CountBlocks(target) => blocks(client, target).await,
+            Self::Batch { sql, first } => {
+                let tx = client.transaction().await?;
+                limit(&tx, manner, true).await?;
+                let end = first.saturating_add(BLOCKS);
+                let (first, end) = (format!("({first},0)"), format!("({end},0)"));
+                let changed = tx.execute(*sql, &[&first, &end]).await?;
+                commit(tx).await.map(|()| changed)
+            }
+        }
     }
-    commit(tx).await
+}
+
+/// Tries again while a lock is not free, or somebody else is in the way.
+struct Patience<'a> {
+    store: &'a PgStore,
+    table: &'a str,
+    manner: Manner,
+}
+
+impl Patience<'_> {
+    async fn run(&self, work: &Work<'_>) -> Result<u64, SchemaEnumError> {
+        let mut pause = PAUSE_FIRST;
+        for tries in 1..=self.manner.tries {
+            let mut client = self.store.client().await?;
+            match work.run(&mut client, self.manner).await {
+                Ok(done) => return Ok(done),
+                Err(StoreError::Timeout) => {
+                    tracing::debug!(table = self.table, tries, "schema_enum.lock_busy");
+                }
+                Err(StoreError::Constraint { .. } | StoreError::EnumRejected { .. }) => {
+                    return Err(SchemaEnumError::RowsDoNotFit { table: self.table.to_owned() });
+                }
+                Err(error) => return Err(error.into()),
+            }
+            // ORDER: the connection is given back before the pause.
+            drop(client);
+            if tries < self.manner.tries {
+                sleep(pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5))).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+        Err(self.busy())
+    }
+
+    fn busy(&self) -> SchemaEnumError {
+        SchemaEnumError::LockBusy { table: self.table.to_owned(), tries: self.manner.tries }
+    }
 }
 
 /// A lock is waited for briefly; what reads or writes the whole table may take its time after that.
@@ -101,61 +134,35 @@ async fn limit(
     Ok(tx.batch_execute(&format!("set local lock_timeout = {millis}{statement}")).await?)
 }
 
-/// Nothing else may be sent with it, or the server makes a transaction of both.
-async fn alone(client: &mut PgClient, step: &Step) -> Result<(), StoreError> {
-    for statement in &step.statements {
-        client.batch_execute(statement).await?;
-    }
-    Ok(())
-}
-
 /// Goes through the table block by block, until a pass finds nothing.
 async fn backfill(
-    store: &PgStore,
+    patience: &Patience<'_>,
     column: &BoundColumn,
     renamed: &Renamed,
-    step: &Step,
-    manner: Manner,
 ) -> Result<(), SchemaEnumError> {
     let sql = backfill_blocks(&column.spec, &column.target, renamed);
     for _ in 0..PASSES {
-        let blocks =
-            patiently(store, step, manner, async |client| blocks(client, &column.target).await);
-        let (blocks, mut changed) = (blocks.await?, 0);
-        // What is added meanwhile lies behind the last block, or in one that has room again.
-        for first in (0..=blocks).step_by(BLOCKS) {
-            changed += patiently(store, step, manner, async |client| {
-                batch(client, &sql, first, manner).await
-            })
-            .await?;
+        let blocks = patience.run(&Work::CountBlocks(&column.target)).await?;
+        let (mut first, mut changed) = (0, 0);
+        while first <= blocks {
+            changed += patience.run(&Work::Batch { sql: &sql, first }).await?;
+            first += BLOCKS;
         }
+        // What was written meanwhile lies behind the last block, or in one that had room again.
         if changed == 0 {
             return Ok(());
         }
-        let (table, from) = (&step.table, &renamed.from);
+        let (table, from) = (patience.table, &renamed.from);
         tracing::info!(%table, %from, changed, "schema_enum.backfilled");
     }
-    Err(SchemaEnumError::LockBusy { table: step.table.clone(), tries: manner.tries })
-}
-
-async fn batch(
-    client: &mut PgClient,
-    sql: &str,
-    first: i64,
-    manner: Manner,
-) -> Result<u64, StoreError> {
-    let tx = client.transaction().await?;
-    limit(&tx, manner, true).await?;
-    let end = first.saturating_add(64);
-    let changed = tx.execute(sql, &[&format!("({first},0)"), &format!("({end},0)")]).await?;
-    commit(tx).await?;
-    Ok(changed)
+    Err(patience.busy())
 }
 
 /// The blocks of the table; of the largest of its partitions.
-async fn blocks(client: &mut PgClient, target: &Target) -> Result<i64, StoreError> {
+async fn blocks(client: &mut PgClient, target: &Target) -> Result<u64, StoreError> {
     let sql = "select coalesce(max(pg_relation_size(relid)), 0) / \
                current_setting('block_size')::bigint from pg_partition_tree(to_regclass($1)) \
                where isleaf";
-    Ok(client.query_one(sql, &[&target.table.to_string()]).await?.get(0))
+    let blocks: i64 = client.query_one(sql, &[&target.table.to_string()]).await?.get(0);
+    Ok(blocks.unsigned_abs())
 }
