@@ -143,6 +143,7 @@ const CATALOGUE: &[Entry] = &[
     not_run(entry("schema_enum.refused", 409, "Change refused", "A change of the allowed values cannot be made as things are; nothing was written.", "See the log for what is in the way.")),
     entry("schema_enum.lock_busy", 503, "Table busy", "The table's lock was not free in time.", "Try again after the wait."),
     entry("schema_enum.rows_do_not_fit", 409, "Rows do not fit", "Rows that are stored already have values that are not allowed.", "Correct them and try again."),
+    entry("schema_enum.still_written", 409, "Still written", "Old code still writes a label that is being replaced.", "End it and try again."),
     // Jobs.
     not_run(entry("jobs.rejected", 503, "Too much work", "There is too much work for a job of this class; nothing was stored.", "Try again after the wait.")),
     not_run(entry("jobs.queue_full", 503, "Too much work", "The queue is at its limit; nothing was stored.", "Try again after the wait.")),

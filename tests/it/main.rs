@@ -11,6 +11,7 @@
 mod edge; // ids, deadlines, panics and error documents, through real servers
 mod health; // probes, and a thread that is stuck
 mod runtime; // assembly, and the way out under load
+mod schema_enum; // an enum as a service has it, and readiness
 mod server_drain; // SIGTERM under load
 mod server_edge; // what clients do wrong
 mod server_faults; // panics, poison, deadlines

@@ -78,6 +78,15 @@ pub enum SchemaEnumError {
         /// The table.
         table: String,
     },
+    /// Rows get the old label as fast as they lose it: old code is still running. End it, and call
+    /// again.
+    #[error("rows of `{table}` are still written with {value:?}")]
+    StillWritten {
+        /// The table.
+        table: String,
+        /// The old label.
+        value: String,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -108,6 +117,7 @@ impl Fault for SchemaEnumError {
             Self::Refused(_) => Code::new("schema_enum.refused"),
             Self::LockBusy { .. } => Code::new("schema_enum.lock_busy"),
             Self::RowsDoNotFit { .. } => Code::new("schema_enum.rows_do_not_fit"),
+            Self::StillWritten { .. } => Code::new("schema_enum.still_written"),
             Self::Store(error) => error.code(),
         }
     }
@@ -116,7 +126,10 @@ impl Fault for SchemaEnumError {
         match self {
             Self::LockBusy { .. } => Some(Duration::from_secs(5)),
             Self::Store(error) => error.retry_after(),
-            Self::InvalidName(_) | Self::Refused(_) | Self::RowsDoNotFit { .. } => None,
+            Self::InvalidName(_)
+            | Self::Refused(_)
+            | Self::RowsDoNotFit { .. }
+            | Self::StillWritten { .. } => None,
         }
     }
 }

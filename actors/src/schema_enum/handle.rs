@@ -18,6 +18,9 @@ use crate::store::Store;
 /// How often readiness asks the database.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
+/// LIMIT: how long readiness may count the rows of a column each time. Counting is a scan.
+const COUNT_WITHIN: Duration = Duration::from_secs(1);
+
 /// What is asked and done, and how.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
@@ -255,10 +258,11 @@ impl SchemaEnums {
 
     /// The check `schema_enums` for readiness: not ready while the database refuses what the code
     /// writes, degraded while it is weaker than the code. While the database cannot be asked, the
-    /// last finding stands until it is stale.
+    /// last finding stands until it is stale. Asks every minute, and counts rows for 1 s at most.
     #[must_use]
     pub fn health_check(&self, store: &Store) -> CheckSpec {
-        let (enums, store) = (self.clone(), store.clone());
+        let (mut enums, store) = (self.clone(), store.clone());
+        enums.settings.count_within = enums.settings.count_within.min(COUNT_WITHIN);
         let check = move |_: CheckCx| {
             let (enums, store) = (enums.clone(), store.clone());
             async move {

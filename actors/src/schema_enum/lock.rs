@@ -53,9 +53,8 @@ pub fn check_lock(path: &Path, enums: &SchemaEnums) -> Result<(), String> {
 
 /// Writes the file as it should be.
 pub(super) fn update(path: &Path, enums: &SchemaEnums) -> Result<(), String> {
-    let failed = |error: &dyn std::error::Error| {
-        format!("{} cannot be written: {error}", path.display())
-    };
+    let failed =
+        |error: &dyn std::error::Error| format!("{} cannot be written: {error}", path.display());
     let lock = Lock { columns: sorted(enums) };
     let text = serde_json::to_string_pretty(&lock).map_err(|error| failed(&error))?;
     std::fs::write(path, text + "\n").map_err(|error| failed(&error))

@@ -115,11 +115,7 @@ impl Patience<'_> {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
-        Err(self.busy())
-    }
-
-    fn busy(&self) -> SchemaEnumError {
-        SchemaEnumError::LockBusy { table: self.table.to_owned(), tries: self.manner.tries }
+        Err(SchemaEnumError::LockBusy { table: self.table.to_owned(), tries: self.manner.tries })
     }
 }
 
@@ -155,14 +151,15 @@ async fn backfill(
         let (table, from) = (patience.table, &renamed.from);
         tracing::info!(%table, %from, changed, "schema_enum.backfilled");
     }
-    Err(patience.busy())
+    let (table, value) = (patience.table.to_owned(), renamed.from.clone());
+    Err(SchemaEnumError::StillWritten { table, value })
 }
 
 /// The blocks of the table; of the largest of its partitions.
 async fn blocks(client: &mut PgClient, target: &Target) -> Result<u64, StoreError> {
-    let sql = "select coalesce(max(pg_relation_size(relid)), 0) / \
-               current_setting('block_size')::bigint from pg_partition_tree(to_regclass($1)) \
-               where isleaf";
+    let sql = "select greatest(pg_relation_size(to_regclass($1)), \
+               (select max(pg_relation_size(relid)) from pg_partition_tree(to_regclass($1)))) \
+               / current_setting('block_size')::bigint";
     let blocks: i64 = client.query_one(sql, &[&target.table.to_string()]).await?.get(0);
     Ok(blocks.unsigned_abs())
 }

@@ -104,7 +104,8 @@ async fn a_value_that_rows_have_is_not_removed(shop: Shop) {
 
 async fn a_column_without_a_constraint_is_found_and_its_bad_rows_are_counted(shop: Shop) {
     let enums = shop.bare_orders(Renamed::SPEC).await;
-    for (id, value) in ["'bad'", "'bad'", "'worse'", "null", "'paid'", "'settled'"].iter().enumerate()
+    for (id, value) in
+        ["'bad'", "'bad'", "'worse'", "null", "'paid'", "'settled'"].iter().enumerate()
     {
         shop.insert(id.try_into().unwrap(), value).await.unwrap();
     }
@@ -207,7 +208,11 @@ async fn null_is_a_value_like_others(shop: Shop) {
     shop.sql("drop table {orders}").await.unwrap();
     shop.sql("create table {orders} (status text not null)").await.unwrap();
     let refused = shop.refused(&nullable, Phase::Expand).await;
-    assert!(refused.iter().any(|one| matches!(one, Obstacle::RefusedBy { what, .. } if what.contains("NOT NULL"))));
+    assert!(
+        refused.iter().any(
+            |one| matches!(one, Obstacle::RefusedBy { what, .. } if what.contains("NOT NULL"))
+        )
+    );
 }
 
 async fn a_catch_all_makes_more_values_a_note(shop: Shop) {
@@ -222,10 +227,7 @@ async fn a_catch_all_makes_more_values_a_note(shop: Shop) {
 async fn numbers_are_values_like_others(shop: Shop) {
     shop.sql("create table {orders} (id integer, level smallint)").await.unwrap();
     let enums = shop.enums(Level::SPEC);
-    assert_eq!(
-        shop.verdicts(&enums).await,
-        [Verdict::DatabaseAllowsNull, Verdict::Unenforced]
-    );
+    assert_eq!(shop.verdicts(&enums).await, [Verdict::DatabaseAllowsNull, Verdict::Unenforced]);
     shop.apply(&enums, Phase::Expand).await;
     assert!(shop.is_clean(&enums).await);
     shop.sql("insert into {orders} (level) values (-1), (0), (10)").await.unwrap();
@@ -245,7 +247,6 @@ async fn numbers_are_values_like_others(shop: Shop) {
 
 async fn labels_may_be_anything(shop: Shop) {
     let enums = shop.bare_orders(Odd::SPEC).await;
-    println!("{}", enums.plan(&shop.store).await.unwrap());
     shop.apply(&enums, Phase::Expand).await;
     assert!(shop.is_clean(&enums).await);
     for (id, value) in Odd::VALUES.iter().enumerate() {

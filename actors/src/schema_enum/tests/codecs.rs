@@ -85,10 +85,22 @@ async fn postgres_keeps_labels_and_numbers_in_columns_of_any_fitting_type() {
     let tags = vec![Tag::Gift, Tag::Express];
     let natives = vec![Some(Native::Paid), None];
     client
-        .execute(&sql, &[
-            &three, &three, &three, &three, &three, &Native::OnHold, &level, &level, &level, &tags,
-            &natives,
-        ])
+        .execute(
+            &sql,
+            &[
+                &three,
+                &three,
+                &three,
+                &three,
+                &three,
+                &Native::OnHold,
+                &level,
+                &level,
+                &level,
+                &tags,
+                &natives,
+            ],
+        )
         .await
         .unwrap();
     let row = client.query_one(&format!("select * from {table}"), &[]).await.unwrap();
@@ -128,10 +140,10 @@ fn everything_with_a_column_is_registered() {
         assert_eq!(names.iter().filter(|known| **known == name).count(), 1, "{name}");
     }
     let native = registered().into_iter().find(|spec| spec.name == "Native").unwrap();
-    assert_eq!(native.columns().map(|one| one.to_string()).collect::<Vec<_>>(), [
-        "orders.status",
-        "order_events.to_status"
-    ]);
+    assert_eq!(
+        native.columns().map(|one| one.to_string()).collect::<Vec<_>>(),
+        ["orders.status", "order_events.to_status"]
+    );
 }
 
 #[cfg(feature = "openapi")]

@@ -17,9 +17,8 @@ fn statements(before: Option<&'static EnumSpec>, after: &'static EnumSpec) -> (S
     let difference = compare(&before, &SchemaEnums::new([after])).unwrap_err();
     let (postgres, sqlite) = difference.split_once("=== SQLite ===").unwrap();
     let plain = |script: &str| {
-        let is_statement = |line: &&str| {
-            !line.is_empty() && !line.starts_with("--") && !line.starts_with("===")
-        };
+        let is_statement =
+            |line: &&str| !line.is_empty() && !line.starts_with("--") && !line.starts_with("===");
         script.lines().filter(is_statement).collect::<Vec<_>>().join("\n")
     };
     (plain(postgres), plain(sqlite))
@@ -56,25 +55,28 @@ COMMIT;"
 fn a_rename_has_all_three_phases() {
     let (postgres, sqlite) = statements(Some(Two::SPEC), Renamed::SPEC);
     let kinds: Vec<_> = postgres.lines().map(|line| line.split('"').next().unwrap()).collect();
-    assert_eq!(kinds, [
-        "BEGIN;",
-        "SET LOCAL lock_timeout = '1000ms';",
-        "ALTER TABLE ",
-        "COMMIT;",
-        "BEGIN;",
-        "SET LOCAL lock_timeout = '1000ms';",
-        "ALTER TABLE ",
-        "COMMIT;",
-        "UPDATE ",
-        "BEGIN;",
-        "SET LOCAL lock_timeout = '1000ms';",
-        "ALTER TABLE ",
-        "COMMIT;",
-        "BEGIN;",
-        "SET LOCAL lock_timeout = '1000ms';",
-        "ALTER TABLE ",
-        "COMMIT;",
-    ]);
+    assert_eq!(
+        kinds,
+        [
+            "BEGIN;",
+            "SET LOCAL lock_timeout = '1000ms';",
+            "ALTER TABLE ",
+            "COMMIT;",
+            "BEGIN;",
+            "SET LOCAL lock_timeout = '1000ms';",
+            "ALTER TABLE ",
+            "COMMIT;",
+            "UPDATE ",
+            "BEGIN;",
+            "SET LOCAL lock_timeout = '1000ms';",
+            "ALTER TABLE ",
+            "COMMIT;",
+            "BEGIN;",
+            "SET LOCAL lock_timeout = '1000ms';",
+            "ALTER TABLE ",
+            "COMMIT;",
+        ]
+    );
     assert!(postgres.contains("IN ('pending', 'settled', 'paid')"), "both: {postgres}");
     assert!(sqlite.contains("SET \"status\" = 'settled' WHERE rowid IN"), "{sqlite}");
     let (first, second) = sqlite.split_once("UPDATE").unwrap();

@@ -113,11 +113,7 @@ async fn a_row_that_comes_between_the_look_and_the_check_is_told_and_the_rest_is
 #[tokio::test]
 async fn rows_that_take_too_long_are_not_counted() {
     let Some(shop) = Shop::postgres().await else { return };
-    let enums = shop.bare_orders(Two::SPEC).await.count_within(Duration::from_millis(10));
-    shop.sql("alter table {orders} alter status type text using status || pg_sleep(0)::text")
-        .await
-        .unwrap();
-    shop.sql("drop table {orders}").await.unwrap();
+    let enums = shop.enums(Two::SPEC).count_within(Duration::from_millis(10));
     let slow = "create view {orders} as select g as id, case when pg_sleep(0.05) is null \
                 then 'paid' else 'bad' end as status from generate_series(1, 1000) g";
     shop.sql(slow).await.unwrap();
@@ -145,10 +141,13 @@ async fn an_enum_type_is_made_grows_and_is_replaced_only_when_allowed() {
     )
     .await
     .unwrap();
-    assert_eq!(shop.verdicts(&enums).await, [
-        Verdict::CodeNotAllowed { values: vec!["on_hold".into()] },
-        Verdict::DatabaseAllows { values: vec!["lost".into()] },
-    ]);
+    assert_eq!(
+        shop.verdicts(&enums).await,
+        [
+            Verdict::CodeNotAllowed { values: vec!["on_hold".into()] },
+            Verdict::DatabaseAllows { values: vec!["lost".into()] },
+        ]
+    );
     let taken = shop.apply(&enums, Phase::Expand).await;
     assert_eq!(taken.len(), 1, "one type, one step: {taken:?}");
     let order = "select count(*) from pg_enum a join pg_enum b using (enumtypid) \
@@ -177,9 +176,11 @@ async fn a_list_holds_values_and_nothing_else() {
     let Some(shop) = Shop::postgres().await else { return };
     for kind in ["text[]", "varchar(9)[]"] {
         shop.sql(&format!("create table {{orders}} (tags {kind})")).await.unwrap();
-        shop.sql("insert into {orders} values ('{}'), (array['gift', 'fast', 'fast'])".replace(
-            "'{}'", "array[]::text[]",
-        ).as_str())
+        shop.sql(
+            "insert into {orders} values ('{}'), (array['gift', 'fast', 'fast'])"
+                .replace("'{}'", "array[]::text[]")
+                .as_str(),
+        )
         .await
         .unwrap();
         let enums = shop.enums(Tag::SPEC);
@@ -189,7 +190,8 @@ async fn a_list_holds_values_and_nothing_else() {
             shop.apply(&enums, phase).await;
         }
         assert!(shop.is_clean(&enums).await);
-        let express = "select count(*) from {orders} where tags = array['gift', 'express', 'express']";
+        let express = "select count(*) from {orders} \
+                       where tags::text[] = array['gift', 'express', 'express']";
         assert_eq!(shop.number(express).await, 1);
         for bad in ["array['bogus']", "array['gift', 'x']", "null", "array[null, 'gift']"] {
             let insert = format!("insert into {{orders}} values ({bad})");
@@ -198,7 +200,10 @@ async fn a_list_holds_values_and_nothing_else() {
         shop.sql("drop table {orders}").await.unwrap();
     }
     shop.sql("create table {orders} (tags text)").await.unwrap();
-    assert!(matches!(&*shop.verdicts(&shop.enums(Tag::SPEC)).await, [Verdict::TypeMismatch { .. }]));
+    assert!(matches!(
+        &*shop.verdicts(&shop.enums(Tag::SPEC)).await,
+        [Verdict::TypeMismatch { .. }]
+    ));
 }
 
 #[tokio::test]
@@ -258,8 +263,8 @@ async fn a_long_reader_delays_a_swap_and_no_writer() {
         let (enums, store) = (enums.clone(), shop.store.clone());
         async move { enums.tries(1000).apply(&store, Phase::Expand).await }
     });
-    // LIMIT: long enough for several tries, with pauses from 50 ms on.
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    // LIMIT: long enough for many tries, and for a writer that would wait for the reader to show.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     assert!(!applying.is_finished(), "the reader is still there");
     reader.batch_execute("commit").await.unwrap();
     applying.await.unwrap().unwrap();
@@ -267,6 +272,6 @@ async fn a_long_reader_delays_a_swap_and_no_writer() {
     let (slowest, count) = writing.await.unwrap();
     assert!(count > 10, "{count} writes");
     // Much longer than a try, and much shorter than the reader, on a machine that is busy.
-    assert!(slowest < Duration::from_millis(450), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     assert!(shop.is_clean(&enums).await);
 }
