@@ -35,18 +35,18 @@ fn a_value_is_added_by_swapping_the_constraint() {
         postgres,
         "BEGIN;
 SET LOCAL lock_timeout = '1000ms';
-ALTER TABLE \"orders\" ADD CONSTRAINT \"sf_orders_status_53a1ea16\" CHECK (\"status\" IS NOT NULL AND \"status\" IN ('pending', 'paid', 'on_hold')) NOT VALID, DROP CONSTRAINT \"sf_orders_status_d10b75cb\";
+ALTER TABLE \"orders\" ADD CONSTRAINT \"sf_orders_status_36bd41ce\" CHECK (\"status\" IS NOT NULL AND \"status\" IN ('pending', 'paid', 'on_hold')) NOT VALID, DROP CONSTRAINT \"sf_orders_status_fac7117e\";
 COMMIT;
 BEGIN;
 SET LOCAL lock_timeout = '1000ms';
-ALTER TABLE \"orders\" VALIDATE CONSTRAINT \"sf_orders_status_53a1ea16\";
+ALTER TABLE \"orders\" VALIDATE CONSTRAINT \"sf_orders_status_36bd41ce\";
 COMMIT;"
     );
     assert_eq!(
         sqlite,
         "BEGIN IMMEDIATE;
-ALTER TABLE \"orders\" DROP CONSTRAINT \"sf_orders_status_d10b75cb\";
-ALTER TABLE \"orders\" ADD CONSTRAINT \"sf_orders_status_53a1ea16\" CHECK (\"status\" IS NOT NULL AND \"status\" COLLATE BINARY IN ('pending', 'paid', 'on_hold'));
+ALTER TABLE \"orders\" DROP CONSTRAINT \"sf_orders_status_fac7117e\";
+ALTER TABLE \"orders\" ADD CONSTRAINT \"sf_orders_status_36bd41ce\" CHECK (\"status\" IS NOT NULL AND \"status\" COLLATE BINARY IN ('pending', 'paid', 'on_hold'));
 COMMIT;"
     );
 }
@@ -109,12 +109,12 @@ fn a_comment_of_a_script_never_ends_early() {
 #[test]
 fn the_constraint_for_create_table_is_the_one_that_is_added() {
     let enums = SchemaEnums::of::<Two>();
-    let constraint = "CONSTRAINT \"sf_orders_status_d10b75cb\" CHECK (\"status\" IS NOT NULL AND \
+    let constraint = "CONSTRAINT \"sf_orders_status_fac7117e\" CHECK (\"status\" IS NOT NULL AND \
                       \"status\" IN ('pending', 'paid'))";
     assert_eq!(enums.constraints(Dialect::Postgres).unwrap(), [constraint]);
     let nullable = SchemaEnums::of::<Nullable>().constraints(Dialect::Postgres).unwrap();
     assert!(nullable[0].contains("\"status\" IS NULL OR \"status\" IN"), "{nullable:?}");
-    assert!(!nullable[0].contains("d10b75cb"), "it means something else");
+    assert!(!nullable[0].contains("fac7117e"), "it means something else");
 }
 
 #[test]

@@ -19,7 +19,7 @@ async fn a_console_is_refused_too() {
     for bad in [
         format!("insert into {table} values (2, 'bogus')"),
         format!("update {table} set status = 'bogus'"),
-        format!("copy {table} (status) from program 'echo bogus'"),
+        format!("copy {table} from program 'echo 3,bogus' with (format csv)"),
     ] {
         let ended = Command::new("psql").args([&schema.address(), "-c", &bad]).output();
         let Ok(ended) = ended else { return eprintln!("skipped: no psql") };
