@@ -2,12 +2,12 @@
 
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Lit, LitStr, Path, Result, parse_quote};
+use syn::{Attribute, Error, LitStr, Path, Result, parse_quote};
 
 use crate::case::{Case, STYLES};
 
 /// How columns keep the enum.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) enum Repr {
     Text,
     Int2,
@@ -15,7 +15,7 @@ pub(crate) enum Repr {
     Native(LitStr),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Binding {
     pub(crate) table: Option<LitStr>,
     pub(crate) column: Option<LitStr>,
@@ -32,7 +32,7 @@ pub(crate) struct OfEnum {
 }
 
 /// What stands on a variant.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct OfVariant {
     pub(crate) rename: Option<LitStr>,
     pub(crate) aliases: Vec<LitStr>,
@@ -168,13 +168,11 @@ fn ours(attributes: &[Attribute]) -> impl Iterator<Item = &Attribute> {
 
 /// A text; databases cannot keep NUL in one.
 fn text(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
-    match meta.value()?.parse()? {
-        Lit::Str(text) if text.value().contains('\0') => {
-            Err(Error::new(text.span(), "PostgreSQL has no text with NUL"))
-        }
-        Lit::Str(text) => Ok(text),
-        other => Err(Error::new(other.span(), "expected a text in quotes")),
+    let text: LitStr = meta.value()?.parse()?;
+    if text.value().contains('\0') {
+        return Err(Error::new(text.span(), "PostgreSQL has no text with NUL"));
     }
+    Ok(text)
 }
 
 fn name(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {

@@ -104,7 +104,7 @@ impl Enum {
             matches!(&syntax.fields, Fields::Unnamed(fields) if fields.unnamed.len() == 1);
         if !carries_text {
             let message = format!("`{name}` must carry the raw text: `{name}(Box<str>)`");
-            return Err(Error::new(syntax.span(), message));
+            return Err(Error::new(name.span(), message));
         }
         self.unknown = Some(name.clone());
         Ok(())
@@ -164,13 +164,16 @@ fn number(syntax: &Syntax, repr: &str, least: i32, most: i32) -> Result<i32> {
 }
 
 fn literal(expression: &Expr) -> Option<i64> {
-    match expression {
-        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
-        Expr::Unary(unary) if matches!(unary.op, UnOp::Neg(_)) => literal(&unary.expr).map(|n| -n),
-        Expr::Paren(inner) => literal(&inner.expr),
-        Expr::Group(inner) => literal(&inner.expr),
-        _ => None,
+    if let Expr::Unary(unary) = expression
+        && matches!(unary.op, UnOp::Neg(_))
+    {
+        return literal(&unary.expr).map(|number| -number);
     }
+    if let Expr::Group(inner) = expression {
+        return literal(&inner.expr);
+    }
+    let Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) = expression else { return None };
+    number.base10_parse().ok()
 }
 
 /// `r#Type` is `Type`.

@@ -29,7 +29,7 @@ enum Numbers {
     Written = 1,
     Counted,
     Large = 32768,
-    Computed = 1 + 1,
+    Computed = 2 + 2,
 }
 
 #[derive(SchemaEnum)]
