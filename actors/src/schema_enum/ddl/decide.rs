@@ -112,7 +112,7 @@ impl Judge<'_> {
         } else if !missing.is_empty() || null_missing {
             allows_null |= spec.nullable;
             let add = exact.clone().with(allowed.iter().cloned(), allows_null);
-            if facts.checks.iter().any(|check| !check.validated) {
+            if facts.unvalidated().next().is_some() {
                 self.refuse_rows(Phase::Expand, self.held(|sample| !add.fits(sample)), decision);
             }
             decision.expand = Some(Change::Swap { add: add.clone(), drop: dropped });
@@ -213,7 +213,7 @@ impl Judge<'_> {
     }
 
     fn validate(&self, decision: &mut Decision) {
-        let open = self.facts.checks.iter().filter(|check| !check.validated);
+        let open = self.facts.unvalidated();
         decision.validate = open.filter_map(|check| check.name.clone()).collect();
         if !decision.validate.is_empty() {
             let bad = self.held(|sample| {

@@ -89,6 +89,11 @@ impl ColumnFacts {
         !self.sentinels.iter().any(|sentinel| self.allows(sentinel))
     }
 
+    /// The lists that the rows which were there have not been held to.
+    pub(in crate::schema_enum) fn unvalidated(&self) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(|check| !check.validated && self.is_list(check))
+    }
+
     /// Whether a check lists what it allows, rather than saying how long it may be.
     pub(in crate::schema_enum) fn is_list(&self, check: &Check) -> bool {
         self.sentinels.is_subset(&check.refused)

@@ -44,8 +44,9 @@ fn of_column(spec: &ColumnSpec, facts: &ColumnFacts) -> Vec<Verdict> {
     } else if let more @ [_, ..] = &*more(spec, facts) {
         verdicts.push(Verdict::DatabaseAllows { values: more.to_vec() });
     }
-    let open = facts.checks.iter().filter(|check| !check.validated);
-    verdicts.extend(open.map(|check| Verdict::NotValidated { constraint: check.shown() }));
+    verdicts.extend(
+        facts.unvalidated().map(|check| Verdict::NotValidated { constraint: check.shown() }),
+    );
     verdicts
 }
 
@@ -65,7 +66,7 @@ pub(in crate::schema_enum) fn must_look(spec: &ColumnSpec, facts: &Facts) -> boo
     let Facts::Column(column) = facts else { return false };
     column.wrong_type.is_none()
         && (!column.is_enforced()
-            || column.checks.iter().any(|check| !check.validated)
+            || column.unvalidated().next().is_some()
             || !more(spec, column).is_empty()
             || (column.allows_null() && !spec.nullable))
 }

@@ -92,6 +92,9 @@ async fn rows_that_were_not_checked_are_counted_and_then_checked() {
     assert_eq!((report.severity, samples(&report.rows).len()), (Severity::Note, 0));
     shop.apply(&enums, Phase::Expand).await;
     assert!(shop.is_clean(&enums).await);
+    let other = "alter table {orders} add constraint other check (status <> 'x') not valid";
+    shop.sql(other).await.unwrap();
+    assert!(shop.is_clean(&enums).await, "what is no list is its owner's to validate");
 }
 
 #[tokio::test]
