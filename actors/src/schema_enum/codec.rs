@@ -76,6 +76,17 @@ pub fn writable_number<E: SchemaEnum>(value: &E) -> Result<&'static i32, LabelEr
     writable(value).map(|variant| &variant.number)
 }
 
+/// The same for a column of 2 bytes, into which the derive macro has seen that it fits.
+///
+/// # Errors
+///
+/// As for [`writable_number`].
+#[cfg(any(feature = "sqlx", feature = "diesel"))]
+pub fn writable_small<E: SchemaEnum>(value: &E) -> Result<i16, LabelError> {
+    let number = *writable_number(value)?;
+    i16::try_from(number).map_err(|_too_large| LabelError::NotWritable { name: E::SPEC.name })
+}
+
 /// # Errors
 ///
 /// The value is the catch-all.
@@ -157,10 +168,7 @@ pub fn accepts<E: SchemaEnum>(kind: &Type) -> bool {
 }
 
 fn base(kind: &Type) -> &Type {
-    match kind.kind() {
-        Kind::Domain(inner) => base(inner),
-        _ => kind,
-    }
+    if let Kind::Domain(inner) = kind.kind() { base(inner) } else { kind }
 }
 
 /// A type's name as its catalogue has it.
@@ -314,8 +322,7 @@ macro_rules! __schema_enum_sqlx {
     };
     ($enum:ident, int2) => {
         $crate::__schema_enum_sqlx!(@any $enum, i16, |value| {
-            // The derive macro has seen that it fits.
-            private::codec::writable_number(value).map(|number| *number as i16)
+            private::codec::writable_small(value)
         }, |number: i16| private::codec::from_number(number.into()));
     };
     ($enum:ident, int4) => {

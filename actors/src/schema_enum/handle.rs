@@ -259,7 +259,6 @@ impl SchemaEnums {
     /// The check `schema_enums` for readiness: not ready while the database refuses what the code
     /// writes, degraded while it is weaker than the code. While the database cannot be asked, the
     /// last finding stands until it is stale. Asks every minute, and counts rows for 1 s at most.
-    #[must_use]
     pub fn health_check(&self, store: &Store) -> CheckSpec {
         let (mut enums, store) = (self.clone(), store.clone());
         enums.settings.count_within = enums.settings.count_within.min(COUNT_WITHIN);

@@ -61,13 +61,13 @@ where
 ///
 /// The value is the catch-all.
 #[cfg(feature = "diesel")]
-pub fn small_number<E: SchemaEnum>(value: &E) -> Result<&'static i16, BoxError> {
+pub fn small_number<E: SchemaEnum>(value: &E) -> Result<&'static i16, super::LabelError> {
     use std::collections::BTreeMap;
 
     static NUMBERS: parking_lot::Mutex<BTreeMap<i16, &'static i16>> =
         parking_lot::Mutex::new(BTreeMap::new());
 
-    let number = i16::try_from(*codec::writable_number(value)?)?;
+    let number = codec::writable_small(value)?;
     // LIMIT: at most 65,536 numbers of 2 bytes, once per process.
     Ok(NUMBERS.lock().entry(number).or_insert_with(|| Box::leak(Box::new(number))))
 }

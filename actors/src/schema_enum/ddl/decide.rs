@@ -132,13 +132,14 @@ impl Judge<'_> {
         let Self { spec, facts, .. } = *self;
         let labels = facts.labels.as_deref().unwrap_or_default();
         let is_label = |value: &str| labels.iter().any(|label| label == value);
-        let refused: Vec<_> = self.missing().into_iter().filter(|value| is_label(value)).collect();
-        if !refused.is_empty() {
-            let blocking =
-                facts.checks.iter().find(|check| check.refused.contains(&refused[..][0]));
-            let what = blocking.map_or_else(String::new, Check::shown);
-            let remedy = "change it: a column of an enum type needs no other check";
-            decision.refuse(Phase::Expand, Obstacle::RefusedBy { what, values: refused, remedy });
+        for check in &facts.checks {
+            let is_needed = |value: &&String| is_label(value) && check.refused.contains(*value);
+            let values: Vec<_> = spec.values.iter().filter(is_needed).cloned().collect();
+            if !values.is_empty() {
+                let what = check.shown();
+                let remedy = "change it: a column of an enum type needs no other check";
+                decision.refuse(Phase::Expand, Obstacle::RefusedBy { what, values, remedy });
+            }
         }
         let missing = spec.values.iter().enumerate().filter(|(_, value)| !is_label(value));
         let added: Vec<_> = missing
@@ -171,7 +172,8 @@ impl Judge<'_> {
             let values: Vec<_> =
                 missing.iter().filter(|value| check.refused.contains(*value)).cloned().collect();
             let blocks = !values.is_empty() || (null_missing && check.refuses_null);
-            if !blocks && !(check.is_ours() && self.can_drop(check)) {
+            let goes_anyway = check.is_ours() && self.can_drop(check);
+            if !blocks && !goes_anyway {
                 continue;
             }
             match (existing(check), self.obstacle(check)) {
@@ -216,11 +218,9 @@ impl Judge<'_> {
         let open = self.facts.unvalidated();
         decision.validate = open.filter_map(|check| check.name.clone()).collect();
         if !decision.validate.is_empty() {
-            let bad = self.held(|sample| {
-                sample.value.as_deref().map_or(!self.facts.allows_null(), |value| {
-                    !self.facts.tried.contains(value) || !self.facts.allows(value)
-                })
-            });
+            let fits = |value: &str| self.facts.tried.contains(value) && self.facts.allows(value);
+            let allows_null = self.facts.allows_null();
+            let bad = self.held(|sample| !sample.value.as_deref().map_or(allows_null, fits));
             self.refuse_rows(Phase::Expand, bad, decision);
         }
     }

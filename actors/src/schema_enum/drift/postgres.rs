@@ -204,7 +204,7 @@ impl Prober<'_> {
         match refused(tx, &sql, &values).await {
             Ok(refused) => Ok(refused),
             // It does not apply to one of them: each alone tells which.
-            Err(error) if matches!(error, StoreError::Failed(_)) => {
+            Err(StoreError::Failed(_)) => {
                 let mut refused_ones = BTreeSet::new();
                 for value in values {
                     let one = std::slice::from_ref(&value);

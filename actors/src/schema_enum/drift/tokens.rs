@@ -129,19 +129,15 @@ fn escaped_text(rest: &str) -> (String, usize) {
 
 /// The texts and the whole numbers that an expression speaks of, as text.
 pub(super) fn literals(sql: &str) -> impl Iterator<Item = String> {
-    let mut before = Token::Mark(' ');
+    let mut is_negative = false;
     tokens(sql).into_iter().filter_map(move |placed| {
-        let is_negative = before == Token::Mark('-');
         let literal = match &placed.token {
             Token::Text(text) => Some(text.clone()),
             Token::Number(number) if is_negative => Some(format!("-{number}")),
             Token::Number(number) => Some((*number).to_owned()),
             Token::Word(_) | Token::Quoted(_) | Token::Mark(_) => None,
         };
-        before = match placed.token {
-            Token::Mark(mark) => Token::Mark(mark),
-            _ => Token::Mark(' '),
-        };
+        is_negative = placed.token == Token::Mark('-');
         literal
     })
 }
@@ -165,43 +161,29 @@ pub(super) fn checks<'a>(create: &'a str, column: &str) -> (Vec<TableCheck<'a>>,
     let mut at = 0;
     while let Some(placed) = tokens.get(at) {
         at += 1;
-        let following = tokens.get(at).map(|next| &next.token);
-        match &placed.token {
-            Token::Mark('(') => {
-                depth += 1;
-                begins_item = depth == 1;
-                continue;
-            }
-            Token::Mark(')') => depth = depth.saturating_sub(1),
-            Token::Mark(',') if depth == 1 => {
-                begins_item = true;
-                name = None;
-                continue;
-            }
-            token if depth == 1 && begins_item => {
+        let (token, following) = (&placed.token, tokens.get(at).map(|next| &next.token));
+        let begun = std::mem::take(&mut begins_item);
+        if *token == Token::Mark('(') {
+            depth += 1;
+            begins_item = depth == 1;
+        } else if *token == Token::Mark(')') {
+            depth = depth.saturating_sub(1);
+        } else if depth == 1 && *token == Token::Mark(',') {
+            begins_item = true;
+            name = None;
+        } else if depth == 1 {
+            if begun {
                 in_column = token.name().is_some_and(|own| own.eq_ignore_ascii_case(column));
-                if token.is_word("constraint") {
-                    name = following.and_then(Token::name).map(str::to_owned);
-                    at += 1;
-                }
-                // Without a name before it, a table's check begins its item.
-                if token.is_word("check") && following == Some(&Token::Mark('(')) {
-                    at = take_check(create, &tokens, at, name.take(), &mut checks);
-                }
             }
-            token if depth == 1 && token.is_word("constraint") => {
+            if token.is_word("constraint") {
                 name = following.and_then(Token::name).map(str::to_owned);
                 at += 1;
-            }
-            token if depth == 1 && token.is_word("collate") && in_column => {
+            } else if token.is_word("check") && following == Some(&Token::Mark('(')) {
+                at = take_check(create, &tokens, at, name.take(), &mut checks);
+            } else if token.is_word("collate") && in_column {
                 collation = following.and_then(Token::name).map(str::to_owned);
             }
-            token if depth == 1 && token.is_word("check") => {
-                at = take_check(create, &tokens, at, name.take(), &mut checks);
-            }
-            _ => {}
         }
-        begins_item = false;
     }
     (checks, collation)
 }
@@ -216,16 +198,18 @@ fn take_check<'a>(
 ) -> usize {
     let (mut depth, mut names) = (0_usize, Vec::new());
     for (at, placed) in tokens.iter().enumerate().skip(open) {
-        match &placed.token {
-            Token::Mark('(') => depth += 1,
-            Token::Mark(')') if depth == 1 => {
+        if placed.token == Token::Mark('(') {
+            depth += 1;
+        } else if placed.token == Token::Mark(')') {
+            depth = depth.saturating_sub(1);
+            if depth == 0 {
                 let start = tokens.get(open).map_or(0, |open| open.end);
                 let expression = create.get(start..placed.start).unwrap_or_default();
                 checks.push(TableCheck { name, expression, names });
                 return at + 1;
             }
-            Token::Mark(')') => depth = depth.saturating_sub(1),
-            token => names.extend(token.name().map(str::to_owned)),
+        } else {
+            names.extend(placed.token.name().map(str::to_owned));
         }
     }
     tokens.len()

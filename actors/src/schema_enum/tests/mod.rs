@@ -164,7 +164,7 @@ fn samples(rows: &Rows) -> Vec<(Option<&str>, i64)> {
             let pair = |sample: &'_ Sample| sample.rows;
             samples.iter().map(|one| (one.value.as_deref(), pair(one))).collect()
         }
-        other => panic!("{other:?}"),
+        Rows::Vouched | Rows::NotCounted => panic!("{rows:?}"),
     }
 }
 

@@ -91,11 +91,8 @@ fn constraint_name(error: &rusqlite::Error) -> Option<Arc<str>> {
 }
 
 fn message(error: &rusqlite::Error) -> Option<&str> {
-    match error {
-        rusqlite::Error::SqliteFailure(_, message) => message.as_deref(),
-        rusqlite::Error::SqlInputError { msg, .. } => Some(msg),
-        _ => None,
-    }
+    let rusqlite::Error::SqliteFailure(_, message) = error else { return None };
+    message.as_deref()
 }
 
 #[cfg(test)]
