@@ -1,12 +1,12 @@
 //! Orders: a row, a counter and a mail that become true together.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use steadfast::jobs::Class;
 use steadfast::kernel::{Code, Fault};
 use steadfast::mailer::{EnqueueMail, MailError, Mailer, MailerError};
+use steadfast::schema_enum::SchemaEnum;
 use steadfast::store::StoreError;
 
 use crate::database::Database;
@@ -23,9 +23,9 @@ pub(crate) struct Order {
     pub(crate) status: Status,
 }
 
-/// How far an order is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// How far an order is. Clients, rows and the table's constraint have it from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, SchemaEnum)]
+#[schema_enum(table = "orders", column = "status", rename_all = "lowercase")]
 pub(crate) enum Status {
     Pending,
     Paid,
@@ -62,7 +62,7 @@ pub(crate) enum OrderError {
     #[error("there is no such order")]
     Unknown,
     /// Leave it as it is.
-    #[error("an order cannot go from {from} to {to}", from = .from.as_str(), to = .to.as_str())]
+    #[error("an order cannot go from {from} to {to}")]
     IllegalTransition { from: Status, to: Status },
     /// As the store says.
     #[error(transparent)]
@@ -158,37 +158,12 @@ impl fmt::Debug for Order {
 }
 
 impl Status {
-    const ALL: [Self; 4] = [Self::Pending, Self::Paid, Self::Shipped, Self::Cancelled];
-
-    /// As the database and clients call it.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Paid => "paid",
-            Self::Shipped => "shipped",
-            Self::Cancelled => "cancelled",
-        }
-    }
-
     const fn leads_to(self, to: Self) -> bool {
         match self {
             Self::Pending => matches!(to, Self::Paid | Self::Cancelled),
             Self::Paid => matches!(to, Self::Shipped | Self::Cancelled),
             Self::Shipped | Self::Cancelled => false,
         }
-    }
-}
-
-/// The database has a status that this server does not know.
-#[derive(Debug, thiserror::Error)]
-#[error("an order has a status that is unknown here")]
-pub(crate) struct UnknownStatus;
-
-impl FromStr for Status {
-    type Err = UnknownStatus;
-
-    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStatus)
     }
 }
 

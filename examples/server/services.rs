@@ -54,6 +54,7 @@ impl Services {
         let breaker = builder.breaker(rates::breaker())?;
         let store = database.store();
         builder.store(&store);
+        builder.check(database.enums().health_check(&store));
         let mailer = mails::declare(builder, &store, upstream)?;
         let jobs = jobs::declare(&store, &mailer)?;
         let (inbox, jobs) = webhooks::declare(&store, options)?.register(jobs)?;

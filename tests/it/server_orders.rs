@@ -264,3 +264,43 @@ async fn a_job_belongs_to_the_request_that_enqueued_it() {
         assert!(!log.contains("ada@example.com"), "no address in the log");
     }
 }
+
+/// What the constraint of the status is called: by the labels that it lets in.
+const CONSTRAINT: &str = "sf_orders_status_00000000";
+
+#[tokio::test]
+async fn the_database_itself_refuses_what_is_no_status() {
+    for database in TestDatabase::each().await {
+        let server = database.server();
+        assert_eq!(place(&server, &order(1)).await.status(), 201);
+        let bogus = "update {shop}orders set status = 'bogus' where id = 1";
+        let refused = database.try_execute(bogus).await.unwrap_err();
+        assert!(refused.contains(CONSTRAINT), "{refused}");
+        assert_eq!(read(&server, "/orders/1").await["status"], "pending");
+    }
+}
+
+#[tokio::test]
+async fn readiness_tells_of_a_database_that_lets_in_other_statuses() {
+    // (what an older or newer program left, whether this one can serve on it)
+    for (labels, is_ready) in [
+        ("'pending', 'paid'", false),
+        ("'pending', 'paid', 'shipped', 'cancelled', 'lost'", true),
+    ] {
+        for database in TestDatabase::each().await {
+            drop(database.server());
+            let swap = format!(
+                "alter table {{shop}}orders drop constraint {CONSTRAINT};
+                 alter table {{shop}}orders add constraint other check (status in ({labels}))"
+            );
+            database.execute(&swap).await;
+            let server = database.server();
+            let told = async || {
+                let answer = server.get("/readyz?verbose").send().await.unwrap();
+                let found = (answer.status() == 200, answer.text().await.unwrap());
+                (found.0 == is_ready && !found.1.contains("schema_enums ok"), found)
+            };
+            eventually(Duration::from_secs(20), told, "readiness tells of it").await;
+        }
+    }
+}

@@ -98,6 +98,15 @@ impl SchemaEnums {
         Self { specs, settings, last: Arc::default() }
     }
 
+    /// Where tables and enum types are that name no schema. Default: where the connection's search
+    /// path finds them. For PostgreSQL; on SQLite it would be an attached database.
+    #[must_use]
+    pub fn in_schema(mut self, schema: &str) -> Self {
+        let place = |spec: &ColumnSpec| spec.clone().in_schema(schema);
+        self.specs = self.specs.iter().map(place).collect();
+        self
+    }
+
     /// Whether a database that is weaker than the code makes the service not ready, rather than
     /// degraded. Default `false`. With it, a roll-out that removes a value has a moment in which
     /// nobody is ready.

@@ -183,6 +183,21 @@ impl ColumnSpec {
         }
     }
 
+    pub(super) fn in_schema(mut self, schema: &str) -> Self {
+        let place = |name: &mut String| {
+            let names_none =
+                QualifiedName::parse(name).is_ok_and(|parsed| parsed.schema().is_none());
+            if names_none {
+                *name = format!("{schema}.{name}");
+            }
+        };
+        place(&mut self.table);
+        if let Repr::Native(name) = &mut self.repr {
+            place(name);
+        }
+        self
+    }
+
     pub(super) fn target(&self) -> Result<Target, InvalidIdentifier> {
         let type_name = match &self.repr {
             Repr::Native(name) => Some(QualifiedName::parse(name)?),

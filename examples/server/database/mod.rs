@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use steadfast::mailer::Mailer;
+use steadfast::schema_enum::{Dialect, SchemaEnums};
 use steadfast::store::{PgOptions, PgStore, SqliteOptions, SqliteStore, Store, StoreError};
 use tempfile::TempDir;
 
@@ -65,6 +66,13 @@ impl Place {
 #[error("cannot open the database")]
 pub(crate) struct CannotOpen(#[from] StoreError);
 
+/// The statements that make the tables, with the constraint of the order's status.
+fn tables(statements: &str, dialect: Dialect) -> String {
+    #[expect(clippy::expect_used, reason = "the names are constants")]
+    let constraints = SchemaEnums::of::<Status>().constraints(dialect).expect("names");
+    statements.replace("{status}", &constraints.concat())
+}
+
 /// The open database. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) enum Database {
@@ -103,6 +111,14 @@ impl Database {
         match self {
             Self::Sqlite(shop) => Store::from(shop.store().clone()),
             Self::Postgres(shop) => Store::from(shop.store().clone()),
+        }
+    }
+
+    /// The columns that are enums.
+    pub(crate) fn enums(&self) -> SchemaEnums {
+        match self {
+            Self::Sqlite(_) => SchemaEnums::registered(),
+            Self::Postgres(shop) => shop.enums(),
         }
     }
 

@@ -1,14 +1,13 @@
 //! The shop in the PostgreSQL database that the library's schema is in.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use steadfast::mailer::Mailer;
+use steadfast::schema_enum::{Dialect, SchemaEnums};
 use steadfast::store::{PgStore, StoreError, commit};
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type, accepts};
 
-use super::{PRODUCTS, Product};
+use super::{PRODUCTS, Product, tables};
 use crate::orders::{NewOrder, Order, OrderError, Status, confirm};
 use crate::reviews::{NewReview, Review, ReviewError};
 
@@ -31,8 +30,8 @@ CREATE TABLE IF NOT EXISTS {shop}orders (
     product_id bigint  NOT NULL REFERENCES {shop}products (id),
     quantity   bigint  NOT NULL CHECK (quantity BETWEEN 1 AND 1000),
     email      text    NOT NULL,
-    status     text    NOT NULL DEFAULT 'pending'
-               CHECK (status IN ('pending', 'paid', 'shipped', 'cancelled'))
+    status     text    NOT NULL DEFAULT 'pending',
+    {status}
 );
 CREATE INDEX IF NOT EXISTS orders_of_product ON {shop}orders (product_id);
 CREATE TABLE IF NOT EXISTS {shop}reviews (
@@ -76,6 +75,14 @@ impl PostgresShop {
 
     pub(super) const fn store(&self) -> &PgStore {
         &self.store
+    }
+
+    pub(super) fn enums(&self) -> SchemaEnums {
+        let enums = SchemaEnums::registered();
+        match shop_of(self.store.schema()).strip_suffix('.') {
+            Some(schema) => enums.in_schema(schema),
+            None => enums,
+        }
     }
 
     pub(super) async fn product(&self, id: u32) -> Result<Option<Product>, StoreError> {
@@ -131,7 +138,7 @@ impl PostgresShop {
             let row = tx.query_opt(&statement, &[&id]).await?.ok_or(OrderError::Unknown)?;
             let order = order_of(&row)?.moved(to)?;
             let statement = tx.prepare_cached(&sql.set_status).await?;
-            tx.execute(&statement, &[&id, &order.status.as_str()]).await?;
+            tx.execute(&statement, &[&id, &order.status]).await?;
             commit(tx).await?;
             Ok(order)
         });
@@ -203,7 +210,7 @@ async fn seed(store: &PgStore, shop: &str) -> Result<(), StoreError> {
         Some(schema) => format!("CREATE SCHEMA IF NOT EXISTS {schema};"),
         None => String::new(),
     };
-    let tables = TABLES
+    let tables = tables(TABLES, Dialect::Postgres)
         .replace("{create_schema}", &create_schema)
         .replace("{shop}", shop)
         .replace("{products}", &PRODUCTS.to_string());
@@ -233,12 +240,4 @@ fn order_of(row: &Row) -> Result<Order, tokio_postgres::Error> {
         email: row.try_get(3)?,
         status: row.try_get(4)?,
     })
-}
-
-impl<'a> FromSql<'a> for Status {
-    fn from_sql(of: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        Ok(<&str as FromSql<'a>>::from_sql(of, raw)?.parse()?)
-    }
-
-    accepts!(TEXT);
 }

@@ -1,11 +1,11 @@
 //! The shop in the SQLite file that the library's tables are in.
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use steadfast::mailer::Mailer;
+use steadfast::schema_enum::{Dialect, SqliteStrategy};
 use steadfast::store::{SqliteStore, SqliteTx, StoreError};
 
-use super::{PRODUCTS, Product};
+use super::{PRODUCTS, Product, tables};
 use crate::orders::{NewOrder, Order, OrderError, Status, confirm};
 use crate::reviews::{NewReview, Review, ReviewError};
 
@@ -22,8 +22,8 @@ CREATE TABLE IF NOT EXISTS orders (
     product_id INTEGER NOT NULL REFERENCES products (id),
     quantity   INTEGER NOT NULL CHECK (quantity BETWEEN 1 AND 1000),
     email      TEXT    NOT NULL,
-    status     TEXT    NOT NULL DEFAULT 'pending'
-               CHECK (status IN ('pending', 'paid', 'shipped', 'cancelled'))
+    status     TEXT    NOT NULL DEFAULT 'pending',
+    {status}
 ) STRICT;
 CREATE INDEX IF NOT EXISTS orders_of_product ON orders (product_id);
 CREATE TABLE IF NOT EXISTS reviews (
@@ -78,7 +78,7 @@ impl SqliteShop {
 }
 
 fn seed(tx: &SqliteTx<'_>) -> rusqlite::Result<()> {
-    tx.execute_batch(TABLES)?;
+    tx.execute_batch(&tables(TABLES, Dialect::Sqlite(SqliteStrategy::Constraint)))?;
     let sql = "INSERT OR IGNORE INTO products (id, name, price_cents) VALUES (?1, ?2, ?3)";
     let mut insert = tx.prepare(sql)?;
     for id in 1..=PRODUCTS {
@@ -123,7 +123,7 @@ fn read_order(connection: &Connection, id: i64) -> rusqlite::Result<Option<Order
 fn change_status(tx: &SqliteTx<'_>, id: i64, to: Status) -> Result<Order, OrderError> {
     let order = read_order(tx, id)?.ok_or(OrderError::Unknown)?.moved(to)?;
     let sql = "UPDATE orders SET status = ?2 WHERE id = ?1";
-    tx.prepare_cached(sql)?.execute(params![id, order.status.as_str()])?;
+    tx.prepare_cached(sql)?.execute(params![id, order.status])?;
     Ok(order)
 }
 
@@ -151,10 +151,4 @@ fn order_of(row: &Row<'_>) -> rusqlite::Result<Order> {
         email: row.get(3)?,
         status: row.get(4)?,
     })
-}
-
-impl FromSql for Status {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        value.as_str()?.parse().map_err(FromSqlError::other)
-    }
 }

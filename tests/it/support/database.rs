@@ -91,11 +91,17 @@ impl TestDatabase {
     /// Runs statements in which `{shop}` stands before the server's tables and `{library}`
     /// before the library's.
     pub(crate) async fn execute(&self, sql: &str) {
+        self.try_execute(sql).await.unwrap();
+    }
+
+    /// As [`execute`](Self::execute), with what the database says against it.
+    pub(crate) async fn try_execute(&self, sql: &str) -> Result<(), String> {
         let sql = self.resolved(sql);
         match &self.place {
-            Place::Sqlite(file) => open(file).execute_batch(&sql).unwrap(),
+            Place::Sqlite(file) => open(file).execute_batch(&sql).map_err(|error| error.to_string()),
             Place::Postgres { address, .. } => {
-                connect(address).await.unwrap().batch_execute(&sql).await.unwrap();
+                let executed = connect(address).await.unwrap().batch_execute(&sql).await;
+                executed.map_err(|error| error.as_db_error().unwrap().to_string())
             }
         }
     }
