@@ -7,6 +7,7 @@
 )]
 
 pub mod edge;
+pub mod enums;
 pub mod guard;
 pub mod inbox;
 pub mod jobs;

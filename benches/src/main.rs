@@ -7,6 +7,7 @@
 //! cargo run --profile bench -p steadfast-bench -- guard           # a backlog, guard off and on
 //! cargo run --profile bench -p steadfast-bench -- inbox           # an envelope beside all values
 //! cargo run --profile bench -p steadfast-bench -- mailer          # mails beside bare requests
+//! cargo run --profile bench -p steadfast-bench -- enums           # one more value for many rows
 //! cargo run --profile bench -p steadfast-bench --bin memory       # bytes and allocations
 //! ```
 //!
@@ -27,7 +28,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use steadfast_bench::{edge, guard, inbox, jobs, kernel, mailer};
+use steadfast_bench::{edge, enums, guard, inbox, jobs, kernel, mailer};
 
 /// Measures steadfast beside its peers, in one run.
 #[derive(Debug, Parser)]
@@ -51,6 +52,8 @@ enum Command {
     Inbox(inbox::Settings),
     /// Mails that are stored and sent, beside their bare requests.
     Mailer(mailer::Settings),
+    /// One more value for an enum of many rows, beside the plain statement.
+    Enums(enums::Settings),
     /// Holds a job until it is killed; started by `jobs`.
     #[command(hide = true)]
     JobHolder(jobs::HolderSettings),
@@ -66,6 +69,7 @@ fn main() -> std::io::Result<ExitCode> {
         Command::Guard(settings) => system.block_on(guard::run(settings))?,
         Command::Inbox(settings) => system.block_on(inbox::run(settings)),
         Command::Mailer(settings) => system.block_on(mailer::run(settings))?,
+        Command::Enums(settings) => system.block_on(enums::run(settings))?,
         Command::JobHolder(settings) => system.block_on(jobs::hold(settings))?,
     };
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -283,10 +283,9 @@ async fn the_database_itself_refuses_what_is_no_status() {
 #[tokio::test]
 async fn readiness_tells_of_a_database_that_lets_in_other_statuses() {
     // (what an older or newer program left, whether this one can serve on it)
-    for (labels, is_ready) in [
-        ("'pending', 'paid'", false),
-        ("'pending', 'paid', 'shipped', 'cancelled', 'lost'", true),
-    ] {
+    for (labels, is_ready) in
+        [("'pending', 'paid'", false), ("'pending', 'paid', 'shipped', 'cancelled', 'lost'", true)]
+    {
         for database in TestDatabase::each().await {
             drop(database.server());
             let swap = format!(

@@ -98,7 +98,9 @@ impl TestDatabase {
     pub(crate) async fn try_execute(&self, sql: &str) -> Result<(), String> {
         let sql = self.resolved(sql);
         match &self.place {
-            Place::Sqlite(file) => open(file).execute_batch(&sql).map_err(|error| error.to_string()),
+            Place::Sqlite(file) => {
+                open(file).execute_batch(&sql).map_err(|error| error.to_string())
+            }
             Place::Postgres { address, .. } => {
                 let executed = connect(address).await.unwrap().batch_execute(&sql).await;
                 executed.map_err(|error| error.as_db_error().unwrap().to_string())
