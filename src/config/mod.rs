@@ -13,7 +13,7 @@
 //! is refused by its full name, so a misspelt setting cannot go unnoticed. Variables without two
 //! underscores belong to the application, unless they look like a setting spelt with one.
 
-mod duration;
+pub(crate) mod duration;
 mod error;
 mod load;
 

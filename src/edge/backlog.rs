@@ -41,9 +41,7 @@ pub(crate) struct Backlog(Arc<Mutex<Vec<TcpListener>>>);
 impl Backlog {
     /// Binds a listener and keeps a second handle to its socket.
     pub(crate) fn bind(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        let listener = TcpListener::bind(address)?;
-        // Listening again only changes the length of the queue.
-        SockRef::from(&listener).listen(QUEUE_MAX)?;
+        let listener = bind(address)?;
         self.0.lock().push(listener.try_clone()?);
         Ok(listener)
     }
@@ -71,6 +69,14 @@ impl Backlog {
         }
         while farewells.join_next().await.is_some() {}
     }
+}
+
+/// Binds a listener that holds a burst.
+pub(super) fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // Listening again only changes the length of the queue.
+    SockRef::from(&listener).listen(QUEUE_MAX)?;
+    Ok(listener)
 }
 
 /// Accepts until the queue is empty. The kernel bounds the queue.

@@ -7,20 +7,27 @@
 //! | [`RequestGuard`] | an id, a deadline and a cancellation for each request; one record of how it went |
 //! | [`Normalise`] | each error is a problem document with a stable code |
 //! | [`Recover`] | a panic costs one request, not its connection |
+//!
+//! Below it stands the server. [`EdgeServer`] is actix-web's with [limits](EdgeLimits) on every
+//! connection; [`harden`] gives `HttpServer` those that it can have.
 
 mod access;
 pub(crate) mod backlog;
 mod body;
+mod body_guard;
 mod deadline;
 mod dev_mailbox;
 mod exchange;
 mod health;
 mod in_flight;
 mod json;
+pub(crate) mod limits;
 mod normalise;
+mod pace;
 mod raw_json;
 mod recover;
 mod request_context;
+mod server;
 pub(crate) mod shutdown;
 mod stack;
 mod trigger;
@@ -28,18 +35,24 @@ mod watch;
 mod webhook;
 
 pub use body::EdgeBody;
+pub use body_guard::{BodyGuard, BodyGuardFuture, BodyGuardService, GuardedBody, harden};
 pub use deadline::{Deadline, DeadlineService, Scoped};
 pub use dev_mailbox::dev_mailbox;
 pub use exchange::EdgeCounts;
 pub use health::Probes;
 pub use in_flight::{InFlight, InFlightGuard};
 pub use json::{Json, JsonLimit};
+pub use limits::{
+    ConnectionLimits, EdgeLimits, HeadLimits, InvalidLimit, InvalidNetwork, Network, Rate,
+};
 pub use normalise::Normalise;
+pub use pace::{Pace, PaceService};
 pub use raw_json::RawJson;
 pub use recover::{AbortResponse, PanicReport, Phase, Recover};
 pub use request_context::{
     Ctx, REQUEST_ID, REQUEST_TIMEOUT_MS, RequestGuard, TRACEPARENT, TrustPolicy,
 };
+pub use server::{ConnectionCounts, Connections, EdgeServer};
 pub use shutdown::{DrainPlan, Drained};
 pub use stack::{Edge, EdgeFuture, EdgeService};
 pub use trigger::ShutdownTrigger;

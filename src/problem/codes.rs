@@ -267,6 +267,7 @@ const CATALOGUE: &[Entry] = &[
     at_start("config.invalid", "Invalid setting", "A setting cannot be read or is out of its range."),
     at_start("config.unknown_key", "Unknown setting", "There is no setting of this name."),
     at_start("config.unreadable", "Unreadable settings", "A settings file cannot be read."),
+    at_start("edge.invalid_limit", "Invalid limit", "A limit of the server is out of its range, or contradicts another."),
     at_start("health.out_of_range", "Invalid setting", "A setting of a check is out of its range."),
     at_start("health.name_taken", "Name taken", "Two checks have the same name."),
     at_start("health.invalid_name", "Invalid name", "The name of a check is not usable."),

@@ -187,9 +187,12 @@ impl Steadfast {
         };
         let signals = self.0.trigger.on_signals()?;
         let leave = || self.0.leaving.begin(plan.jobs);
-        let served = tokio::select! {
-            served = draining.serve(server.into_server(&plan), leave) => served,
-            () = signals => Ok(0),
+        let served = match server.into_server(&plan) {
+            Ok(server) => tokio::select! {
+                served = draining.serve(server, leave) => served,
+                () = signals => Ok(0),
+            },
+            Err(error) => Err(error),
         };
         let (stopped, jobs_cut) = self.leave().await;
         let actors_cut = stopped.unfinished.len();

@@ -1,0 +1,107 @@
+//! Routes whose bodies move at other rates.
+
+use std::future::{Ready, ready};
+use std::rc::Rc;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::{Error, HttpMessage};
+
+use super::body_guard::Watched;
+use super::limits::Rate;
+use super::server::Conn;
+
+/// Gives a route, a resource or a scope other [rates](Rate) than the server's.
+///
+/// The innermost one decides, for each direction by itself. It holds for one request, under an
+/// [`EdgeServer`](super::EdgeServer); below a [`BodyGuard`](super::BodyGuard) only `upload` does, and
+/// without either nothing.
+///
+/// ```
+/// use std::time::Duration;
+/// use actix_web::{App, web};
+/// use steadfast::edge::{Pace, Rate};
+///
+/// async fn photo(photo: web::Bytes) -> String { photo.len().to_string() }
+/// async fn events() -> &'static str { "a stream" }
+///
+/// // People in trains send photos, and one event in an hour is enough.
+/// let patient = Rate::at_least(100).idle(Duration::from_secs(60));
+/// let app = App::new()
+///     .route("/photo", web::post().to(photo).wrap(Pace::new().upload(patient)))
+///     .route("/events", web::get().to(events).wrap(Pace::new().stream(Rate::none())));
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pace {
+    body: Option<Rate>,
+    write: Option<Rate>,
+}
+
+impl Pace {
+    /// The server's rates.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How fast the client must send the body.
+    #[must_use]
+    pub const fn upload(mut self, rate: Rate) -> Self {
+        self.body = Some(rate);
+        self
+    }
+
+    /// How fast the client must take the response.
+    #[must_use]
+    pub const fn stream(mut self, rate: Rate) -> Self {
+        self.write = Some(rate);
+        self
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Pace
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type InitError = ();
+    type Transform = PaceService<S>;
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(PaceService { service, pace: *self }))
+    }
+}
+
+/// The service that [`Pace`] makes.
+#[derive(Debug)]
+pub struct PaceService<S> {
+    service: S,
+    pace: Pace,
+}
+
+impl<S, B> Service<ServiceRequest> for PaceService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Future = S::Future;
+
+    forward_ready!(service);
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let Pace { body, write } = self.pace;
+        if let Some(conn) = request.conn_data::<Rc<Conn>>() {
+            conn.set_rates(body, write);
+        } else if let (Some(rate), Some(watched)) =
+            (body, request.extensions().get::<Rc<Watched>>())
+        {
+            watched.set_rate(rate);
+        }
+        self.service.call(request)
+    }
+}

@@ -1,0 +1,240 @@
+//! From a socket that was accepted to a connection that is served.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::body::MessageBody;
+use actix_http::error::DispatchError;
+use actix_http::{Extensions, HttpService, KeepAlive, Protocol, Request, Response};
+use actix_server::GracefulShutdownSignal;
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
+};
+use actix_web::Error;
+use actix_web::dev::AppConfig;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::OnConnect;
+use super::census::{Census, Entry};
+use super::counts::{Connections, Event, Tally};
+use super::io::{GuardedIo, Transport};
+use super::service::GuardedFactory;
+use super::state::{Limits, State};
+use crate::edge::limits::EdgeLimits;
+
+/// For a client to take the end of an answer and to leave; actix-web's default.
+const DISCONNECT: Duration = Duration::from_secs(1);
+/// What the kernel may hold that it has not sent. It wakes a writer at half of it, so this is
+/// the step in which a slow reader is seen to make progress.
+const UNSENT_MAX: u32 = 32 * 1024;
+
+/// What all workers and listeners of a server share.
+#[derive(Clone)]
+pub(super) struct Setup(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    age: Duration,
+    age_jitter: u8,
+    handshake: Duration,
+    tcp_user_timeout: Duration,
+    census: Arc<Census>,
+    tally: Arc<Tally>,
+    on_connect: Option<Arc<OnConnect>>,
+    h1_allow_half_closed: bool,
+    stop: GracefulShutdownSignal,
+}
+
+impl Setup {
+    pub(super) fn new(
+        limits: &EdgeLimits,
+        connections: &Connections,
+        on_connect: Option<Arc<OnConnect>>,
+        h1_allow_half_closed: bool,
+        stop: GracefulShutdownSignal,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            limits: Limits::from(limits),
+            age: limits.connections.age,
+            age_jitter: limits.connections.age_jitter,
+            handshake: limits.handshake,
+            tcp_user_timeout: limits.tcp_user_timeout,
+            census: Census::new(&limits.connections, connections),
+            tally: Arc::clone(connections.tally()),
+            on_connect,
+            h1_allow_half_closed,
+            stop,
+        }))
+    }
+
+    /// Lets a socket in, or resets it.
+    fn admit(&self, stream: &TcpStream, peer: Option<SocketAddr>) -> Result<Entry, DispatchError> {
+        let entry = self.0.census.enter(peer.map(|peer| peer.ip()));
+        entry.ok_or_else(|| {
+            reset(stream);
+            tracing::debug!(peer = peer.map(tracing::field::display), "edge.connection_refused");
+            DispatchError::Io(io::ErrorKind::QuotaExceeded.into())
+        })
+    }
+
+    fn guard<T: Transport>(
+        &self,
+        inner: T,
+        peer: Option<SocketAddr>,
+        entry: Entry,
+    ) -> GuardedIo<T> {
+        let state = State::new(self.0.limits, Instant::now() + self.lifetime(fastrand::f64()));
+        GuardedIo::new(inner, state, &self.0.tally, peer, entry)
+    }
+
+    /// The age that a connection may reach, by a number from 0 to 1.
+    fn lifetime(&self, random: f64) -> Duration {
+        let jitter = f64::from(self.0.age_jitter) / 100.0;
+        self.0.age.mul_f64(1.0 - jitter + 2.0 * jitter * random)
+    }
+
+    fn greeting(&self) -> Greeting {
+        Greeting { within: self.0.handshake, tally: Arc::clone(&self.0.tally) }
+    }
+}
+
+/// What a transport needs to know for its handshake.
+pub(super) struct Greeting {
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "plain TCP has no handshake"))]
+    pub(super) within: Duration,
+    #[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "plain TCP has no handshake"))]
+    pub(super) tally: Arc<Tally>,
+}
+
+/// The transport of a connection that is not encrypted.
+pub(super) async fn plain(stream: TcpStream, _: Greeting) -> Result<TcpStream, DispatchError> {
+    Ok(stream)
+}
+
+/// Closes with a reset when it is dropped.
+pub(super) fn reset(stream: &TcpStream) {
+    let _closed_all_the_same = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// What the kernel watches for us. A socket that knows no such option works without.
+#[cfg(target_os = "linux")]
+fn tune(stream: &TcpStream, user_timeout: Duration) {
+    let socket = SockRef::from(stream);
+    let _not_every_kernel_has_it = socket.set_tcp_notsent_lowat(UNSENT_MAX);
+    if !user_timeout.is_zero() {
+        let _not_every_kernel_has_it = socket.set_tcp_user_timeout(Some(user_timeout));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tune(_: &TcpStream, _: Duration) {}
+
+/// Serves the sockets of one listener.
+pub(super) fn service<I, S, B, T, Fut>(
+    app: I,
+    setup: Setup,
+    address: SocketAddr,
+    secure: bool,
+    transport: impl Fn(TcpStream, Greeting) -> Fut + Clone + 'static,
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
+where
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: std::fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+    T: Transport,
+    Fut: Future<Output = Result<T, DispatchError>> + 'static,
+{
+    let app = app.into_factory().map_err(|error: S::Error| error.into().error_response().into());
+    // actix-web has no other public way to say that a listener is secure.
+    let app =
+        map_config(app, move |()| AppConfig::__priv_test_new(secure, address.to_string(), address));
+    let (served, tally) =
+        (http::<_, _, T>(app, setup.clone(), address), Arc::clone(&setup.0.tally));
+    let accept = move |stream: TcpStream| {
+        let (setup, transport) = (setup.clone(), transport.clone());
+        async move {
+            let peer = stream.peer_addr().ok();
+            let entry = setup.admit(&stream, peer)?;
+            tune(&stream, setup.0.tcp_user_timeout);
+            let inner = transport(stream, setup.greeting()).await?;
+            Ok::<_, DispatchError>((setup.guard(inner, peer, entry), Protocol::Http1, peer))
+        }
+    };
+    fn_service(accept).and_then(served).map_err(move |error: DispatchError| {
+        if matches!(error, DispatchError::Parse(_)) {
+            tally.count(Event::Malformed);
+        }
+        error
+    })
+}
+
+/// The protocol. Its own timers are off where the wrapped stream has better ones.
+fn http<S, B, T>(
+    app: S,
+    setup: Setup,
+    address: SocketAddr,
+) -> impl ServiceFactory<
+    (GuardedIo<T>, Protocol, Option<SocketAddr>),
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+>
+where
+    S: ServiceFactory<Request, Config = (), Error = Response<actix_http::body::BoxBody>> + 'static,
+    S::InitError: std::fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+    T: Transport,
+{
+    let stop = setup.0.stop.clone();
+    HttpService::build()
+        .keep_alive(KeepAlive::Os)
+        .client_request_timeout(Duration::ZERO)
+        .client_disconnect_timeout(DISCONNECT)
+        .h1_allow_half_closed(setup.0.h1_allow_half_closed)
+        .local_addr(address)
+        .graceful_shutdown_signal(move || {
+            let stop = stop.clone();
+            async move { stop.notified().await }
+        })
+        .on_connect_ext(move |io: &GuardedIo<T>, data: &mut Extensions| {
+            if let Some(callback) = &setup.0.on_connect {
+                callback(io.socket(), data);
+            }
+            data.insert(std::rc::Rc::clone(io.conn()));
+        })
+        .finish(GuardedFactory::new(app))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_is_spread_evenly_around_what_was_set() {
+        let mut limits = EdgeLimits::default();
+        limits.connections.age = Duration::from_secs(100);
+        let stop = actix_server::Server::build().graceful_shutdown_signal();
+        let setup = Setup::new(&limits, &Connections::default(), None, true, stop);
+        let near = |random: f64, expected: u64| {
+            let found = setup.lifetime(random).abs_diff(Duration::from_secs(expected));
+            assert!(found < Duration::from_millis(1), "{random}: {:?}", setup.lifetime(random));
+        };
+        near(0.0, 90);
+        near(0.5, 100);
+        near(1.0, 110);
+    }
+}

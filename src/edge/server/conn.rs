@@ -1,0 +1,114 @@
+//! What the parts of one connection share: its state, and whom to wake.
+//!
+//! All of them run on one worker. Usually they are polled by one task, the connection's; a handler
+//! may have given its payload to another.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use tokio::time::Instant;
+
+use super::counts::{Event, Tally};
+use super::state::{Framing, Reason, State, Turn};
+use crate::edge::limits::Rate;
+
+/// One connection, for the stream, the service and the payload around its requests.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    state: RefCell<State>,
+    /// The task that polls the stream.
+    task: RefCell<Option<Waker>>,
+    /// Who waits for the body, if that is another task.
+    reader: RefCell<Option<Waker>>,
+    tally: Arc<Tally>,
+    peer: Option<SocketAddr>,
+}
+
+impl Conn {
+    pub(super) fn new(state: State, tally: Arc<Tally>, peer: Option<SocketAddr>) -> Self {
+        let (task, reader) = (RefCell::new(None), RefCell::new(None));
+        Self { state: RefCell::new(state), task, reader, tally, peer }
+    }
+
+    /// Tells the state what happened.
+    pub(super) fn tell<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
+        what(&mut self.state.borrow_mut())
+    }
+
+    /// Ends a turn of the connection's task.
+    pub(super) fn tick(&self, now: Instant, cx: &Context<'_>) -> Turn {
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        drop(task);
+        self.tell(|state| state.tick(now))
+    }
+
+    /// A request begins. Its number, and whether its head has to be measured.
+    pub(super) fn called(&self, framing: Framing) -> (u32, bool) {
+        self.tell(|state| {
+            let measure = state.called(framing);
+            (state.serial(), measure)
+        })
+    }
+
+    /// Something that the body of a request tells; one of an earlier request has no say.
+    pub(super) fn of_body(&self, serial: u32, what: impl FnOnce(&mut State)) {
+        self.tell(|state| {
+            if state.serial() == serial {
+                what(state);
+            }
+        });
+    }
+
+    /// The reader of a body waits for more.
+    pub(super) fn body_waits(&self, serial: u32, cx: &Context<'_>) {
+        let mut news = false;
+        self.of_body(serial, |state| news = state.body_waits());
+        let elsewhere = match &*self.task.borrow() {
+            Some(task) => !task.will_wake(cx.waker()),
+            None => true,
+        };
+        if elsewhere {
+            *self.reader.borrow_mut() = Some(cx.waker().clone());
+            if news {
+                // Only its own task can set the timer.
+                self.wake_task();
+            }
+        }
+    }
+
+    /// Whether the body of this request was too slow.
+    pub(super) fn body_too_slow(&self, serial: u32) -> bool {
+        let state = self.state.borrow();
+        state.serial() == serial && state.body_too_slow()
+    }
+
+    /// Wakes whoever waits for the body, to learn that it failed.
+    pub(super) fn wake_reader(&self) {
+        self.wake_task();
+        let reader = self.reader.borrow_mut().take();
+        reader.into_iter().for_each(Waker::wake);
+    }
+
+    fn wake_task(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Other rates for the request being handled.
+    pub(crate) fn set_rates(&self, body: Option<Rate>, write: Option<Rate>) {
+        self.tell(|state| state.set_rates(body, write));
+    }
+
+    /// The connection is ended by us.
+    pub(super) fn ended(&self, reason: Reason) {
+        self.tally.count(Event::Ended(reason));
+        let peer = self.peer.map(tracing::field::display);
+        tracing::debug!(?reason, peer, "edge.connection_ended");
+    }
+}

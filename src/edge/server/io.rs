@@ -1,0 +1,207 @@
+//! The stream of a connection, with its limits.
+//!
+//! actix-http's dispatcher ends each of its turns with a flush, or with a write or shutdown that
+//! has to wait: after it has parsed what it read and asked the app. There the state is asked how
+//! long to wait. So a request costs one look at the clock, and the only timer of a connection is
+//! set again only when it would fire too late.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::census::Entry;
+use super::conn::Conn;
+use super::counts::Tally;
+use super::state::{Reason, State, Turn};
+
+/// LIMIT: a turn fails a body and closes at most once each.
+const TURNS_MAX: u32 = 4;
+
+const HEAD_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+const HEAD_TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\
+    connection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// A stream over TCP.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// The socket at the bottom.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Transport for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+/// The stream that the dispatcher is given.
+#[derive(Debug)]
+pub(super) struct GuardedIo<T> {
+    inner: T,
+    conn: Rc<Conn>,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer fires, or has fired.
+    armed: Option<Instant>,
+    /// The dispatcher was told that the client has left.
+    closed: bool,
+    /// Counts the connection until it is gone.
+    _entry: Entry,
+}
+
+impl<T: Transport> GuardedIo<T> {
+    pub(super) fn new(
+        inner: T,
+        state: State,
+        tally: &Arc<Tally>,
+        peer: Option<SocketAddr>,
+        entry: Entry,
+    ) -> Self {
+        let conn = Rc::new(Conn::new(state, Arc::clone(tally), peer));
+        let timer = Box::pin(sleep_until(Instant::now()));
+        Self { inner, conn, timer, armed: None, closed: false, _entry: entry }
+    }
+
+    pub(super) fn conn(&self) -> &Rc<Conn> {
+        &self.conn
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
+        self.inner.socket()
+    }
+
+    /// Ends a turn. With `flushed`, nothing is owed to the client half-way.
+    fn tend(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
+        for _ in 0..TURNS_MAX {
+            let now = Instant::now();
+            match self.conn.tick(now, cx) {
+                Turn::Wait(due) => {
+                    if self.arm(due, now, cx) {
+                        break;
+                    }
+                }
+                Turn::FailBody => {
+                    self.conn.ended(Reason::BodyTooSlow);
+                    self.conn.wake_reader();
+                }
+                Turn::Close(reason) => {
+                    self.conn.ended(reason);
+                    self.closed = true;
+                    cx.waker().wake_by_ref();
+                }
+                Turn::Kill(reason) => return Err(self.kill(reason, flushed, cx)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the task is woken when it is due. Whether that is still to come.
+    fn arm(&mut self, due: Option<Instant>, now: Instant, cx: &mut Context<'_>) -> bool {
+        let Some(due) = due else { return true };
+        // The timer has the waker of this task since it was armed; a task has only one.
+        if self.armed.is_some_and(|armed| now < armed && armed <= due) {
+            return true;
+        }
+        self.armed = Some(due);
+        self.timer.as_mut().reset(due);
+        self.timer.as_mut().poll(cx).is_pending()
+    }
+
+    /// Ends the connection. The dispatcher drops it at the error.
+    fn kill(&mut self, reason: Reason, flushed: bool, cx: &mut Context<'_>) -> io::Error {
+        self.conn.ended(reason);
+        let farewell = match reason {
+            Reason::HeadTimeout if flushed => Some(HEAD_TIMEOUT),
+            Reason::HeadTooLarge if flushed => Some(HEAD_TOO_LARGE),
+            _ => None,
+        };
+        match farewell {
+            // Whether it fits or not: nobody waits for it.
+            Some(farewell) => {
+                let _unsent = Pin::new(&mut self.inner).poll_write(cx, farewell);
+                let _unsent = Pin::new(&mut self.inner).poll_flush(cx);
+            }
+            // Reset, so that the kernel keeps nothing for a client who does not take it.
+            None => {
+                let _closed_all_the_same =
+                    socket2::SockRef::from(self.socket()).set_linger(Some(Duration::ZERO));
+            }
+        }
+        io::ErrorKind::TimedOut.into()
+    }
+
+    /// What a write, a flush or a shutdown came to, and the end of the turn if it has to wait.
+    fn blocked<R>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+        self.conn.tell(State::write_blocked);
+        match self.tend(cx, false) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl<T: Transport> AsyncRead for GuardedIo<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.closed {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut this.inner).poll_read(cx, buffer);
+        if let Some(bytes) = buffer.filled().get(before..)
+            && !bytes.is_empty()
+        {
+            this.conn.tell(|state| state.read(bytes));
+        }
+        polled
+    }
+}
+
+impl<T: Transport> AsyncWrite for GuardedIo<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.inner).poll_write(cx, bytes) {
+            Poll::Pending => this.blocked(cx),
+            Poll::Ready(Ok(count)) => {
+                this.conn.tell(|state| state.wrote(count));
+                Poll::Ready(Ok(count))
+            }
+            failed @ Poll::Ready(Err(_)) => failed,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.inner).poll_flush(cx) {
+            Poll::Pending => this.blocked(cx),
+            Poll::Ready(Ok(())) => {
+                this.conn.tell(State::flushed);
+                Poll::Ready(this.tend(cx, true))
+            }
+            failed @ Poll::Ready(Err(_)) => failed,
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        match Pin::new(&mut this.inner).poll_shutdown(cx) {
+            Poll::Pending => this.blocked(cx),
+            ended @ Poll::Ready(_) => ended,
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! A server whose every connection has limits.
+//!
+//! | file | what it knows |
+//! |---|---|
+//! | `state`, `credit` | pure: where a connection stands, and how long it may stay there |
+//! | `io` | bytes, and the one timer |
+//! | `service`, `payload` | requests, answers and bodies |
+//! | `conn` | what these share |
+//! | `census`, `counts` | how many connections there are, and what became of the others |
+
+mod accept;
+mod census;
+mod conn;
+mod counts;
+pub(super) mod credit;
+mod io;
+mod payload;
+mod service;
+mod state;
+#[cfg(feature = "tls")]
+mod tls;
+
+use std::fmt;
+use std::io as std_io;
+use std::marker::PhantomData;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::body::MessageBody;
+use actix_http::{Extensions, Request, Response};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::Error;
+use actix_web::dev::{AppConfig, Server};
+use tokio::net::TcpStream;
+
+use super::backlog;
+use super::limits::{EdgeLimits, InvalidLimit};
+use accept::Setup;
+
+pub(crate) use conn::Conn;
+pub use counts::{ConnectionCounts, Connections};
+
+/// LIMIT: threads that serve; actix-server takes no more.
+const WORKERS_MAX: usize = 512;
+
+/// Called once for each connection, with what its requests will find as `conn_data`.
+type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
+
+/// Serves an app over HTTP/1.1 as actix-web's `HttpServer` does, with limits on every connection.
+///
+/// ```no_run
+/// # async fn serve(steadfast: steadfast::Steadfast) -> Result<(), Box<dyn std::error::Error>> {
+/// use actix_web::{App, web};
+/// use steadfast::edge::{EdgeLimits, EdgeServer};
+///
+/// let wired = steadfast.clone();
+/// let app = move || {
+///     App::new()
+///         .configure(|app| wired.configure(app))
+///         .route("/", web::get().to(|| async { "hello" }))
+///         .wrap(wired.edge())
+/// };
+/// let server = EdgeServer::new(app)
+///     .limits(EdgeLimits::default())?
+///     .listen(steadfast.listen("127.0.0.1:8080")?)?;
+/// let drained = steadfast.serve(server).await?;
+/// # drop(drained);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// What actix-web leaves open is closed here:
+///
+/// | who | is cut after |
+/// |---|---|
+/// | sends a head slowly, also a later one | [`head.timeout`](super::HeadLimits::timeout), with 408 |
+/// | sends a head without end | [`head.max_bytes`](super::HeadLimits::max_bytes), with 431 |
+/// | sends a body slowly | [`body`](EdgeLimits::body); the handler reads a timeout, which [`Normalise`](super::Normalise) answers with 408 `body.timeout` |
+/// | reads slowly, or not at all | [`write`](EdgeLimits::write), by a reset |
+/// | does nothing | [`connections.idle`](super::ConnectionLimits::idle) |
+/// | comes too often at once | [`connections.per_address`](super::ConnectionLimits::per_address), by a reset |
+///
+/// A body that nobody reads ends its connection: the answer says so, and the client has two
+/// seconds to stop. An upgraded connection has only the limit of the write. What the handler takes is
+/// the business of [`Deadline`](super::Deadline). [`Pace`](super::Pace) gives a route other rates.
+///
+/// **Not limited:** a head that came in one packet with the body before it, and ends with the same
+/// four bytes, is timed only when `idle` is over or more of it comes. Requests of one connection
+/// that came before their predecessors were answered wait in actix-web, 16 and 128 KiB at most.
+///
+/// **HTTP/2** is not served: actix-web has no limits on its streams, headers and idle
+/// connections, and does not drain it. Let it end at a proxy.
+pub struct EdgeServer<F, I, S, B> {
+    factory: F,
+    limits: EdgeLimits,
+    connections: Connections,
+    on_connect: Option<Arc<OnConnect>>,
+    h1_allow_half_closed: bool,
+    workers: usize,
+    shutdown_timeout: Duration,
+    signals: bool,
+    listeners: Vec<Listener>,
+    types: PhantomData<fn() -> (I, S, B)>,
+}
+
+struct Listener {
+    socket: TcpListener,
+    #[cfg(feature = "tls")]
+    tls: Option<tokio_rustls::TlsAcceptor>,
+}
+
+impl<F, I, S, B> EdgeServer<F, I, S, B>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
+    /// A server of this app with the default limits. The factory runs once per worker and
+    /// listener.
+    pub fn new(factory: F) -> Self {
+        let workers = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+        Self {
+            factory,
+            limits: EdgeLimits::default(),
+            connections: Connections::default(),
+            on_connect: None,
+            h1_allow_half_closed: true,
+            workers: workers.min(WORKERS_MAX),
+            shutdown_timeout: Duration::from_secs(30),
+            signals: true,
+            listeners: Vec::new(),
+            types: PhantomData,
+        }
+    }
+
+    /// Other limits.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidLimit`] names the first that is out of its range or contradicts another.
+    pub fn limits(mut self, limits: EdgeLimits) -> Result<Self, InvalidLimit> {
+        limits.check()?;
+        self.limits = limits;
+        Ok(self)
+    }
+
+    /// Threads that serve. Default: one for each processor; 1 to 512, and clamped to that.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.clamp(1, WORKERS_MAX);
+        self
+    }
+
+    /// Whether a client may close its half of the connection and still get its answer, the
+    /// default; or has left then.
+    #[must_use]
+    pub const fn h1_allow_half_closed(mut self, allow: bool) -> Self {
+        self.h1_allow_half_closed = allow;
+        self
+    }
+
+    /// Called once for each connection that was let in, after the handshake where there is one.
+    /// What it puts into the extensions, requests find as `conn_data`.
+    #[must_use]
+    pub fn on_connect(
+        mut self,
+        callback: impl Fn(&TcpStream, &mut Extensions) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_connect = Some(Arc::new(callback));
+        self
+    }
+
+    /// How long a graceful stop waits for requests, in whole seconds, rounded up. Default 30 s.
+    /// [`Steadfast::serve`](crate::Steadfast::serve) sets it by the drain's plan.
+    #[must_use]
+    pub const fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Leaves SIGINT and SIGTERM to others. [`Steadfast::serve`](crate::Steadfast::serve) does so
+    /// by itself.
+    #[must_use]
+    pub const fn disable_signals(mut self) -> Self {
+        self.signals = false;
+        self
+    }
+
+    /// What becomes of the connections, now and later.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
+    /// Serves this listener too; see [`Steadfast::listen`](crate::Steadfast::listen).
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be used without blocking.
+    pub fn listen(self, listener: TcpListener) -> std_io::Result<Self> {
+        self.add(Listener {
+            socket: listener,
+            #[cfg(feature = "tls")]
+            tls: None,
+        })
+    }
+
+    /// Serves each address that this resolves to. A queue of 4096 clients may wait at each,
+    /// or as many as the system allows.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be bound.
+    pub fn bind(mut self, addresses: impl ToSocketAddrs) -> std_io::Result<Self> {
+        for address in addresses.to_socket_addrs()? {
+            self = self.listen(backlog::bind(address)?)?;
+        }
+        Ok(self)
+    }
+
+    /// Serves this listener over TLS. The configuration's protocols are replaced: HTTP/1.1 is the
+    /// only one.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be used without blocking.
+    #[cfg(feature = "tls")]
+    pub fn listen_tls(
+        self,
+        listener: TcpListener,
+        mut config: rustls::ServerConfig,
+    ) -> std_io::Result<Self> {
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        self.add(Listener { socket: listener, tls: Some(Arc::new(config).into()) })
+    }
+
+    fn add(mut self, listener: Listener) -> std_io::Result<Self> {
+        listener.socket.set_nonblocking(true)?;
+        self.listeners.push(listener);
+        Ok(self)
+    }
+
+    /// The server, not yet polled. Without a listener it would serve nobody, and is refused.
+    ///
+    /// # Errors
+    ///
+    /// No listener was given, or the operating system refused one.
+    pub fn run(self) -> std_io::Result<Server> {
+        if self.listeners.is_empty() {
+            let kind = std_io::ErrorKind::InvalidInput;
+            return Err(std_io::Error::new(kind, "a server needs a listener"));
+        }
+        // Rounded up: actix counts seconds.
+        let timeout = (self.shutdown_timeout + Duration::from_millis(999)).as_secs();
+        let mut builder = Server::build()
+            .workers(self.workers)
+            .shutdown_timeout(timeout)
+            // Ours is smaller; actix's would leave clients in the queue instead of refusing them.
+            .max_concurrent_connections(usize::MAX - 1);
+        if !self.signals {
+            builder = builder.disable_signals();
+        }
+        let setup = Setup::new(
+            &self.limits,
+            &self.connections,
+            self.on_connect,
+            self.h1_allow_half_closed,
+            builder.graceful_shutdown_signal(),
+        );
+        for listener in self.listeners {
+            let address = listener.socket.local_addr()?;
+            let (factory, setup) = (self.factory.clone(), setup.clone());
+            let name = format!("edge-{address}");
+            #[cfg(feature = "tls")]
+            if let Some(acceptor) = listener.tls {
+                let serve = move || {
+                    let acceptor = acceptor.clone();
+                    accept::service(
+                        factory(),
+                        setup.clone(),
+                        address,
+                        true,
+                        tls::handshake(acceptor),
+                    )
+                };
+                builder = builder.listen(name, listener.socket, serve)?;
+                continue;
+            }
+            let serve =
+                move || accept::service(factory(), setup.clone(), address, false, accept::plain);
+            builder = builder.listen(name, listener.socket, serve)?;
+        }
+        Ok(builder.run())
+    }
+}
+
+impl<F, I, S, B> fmt::Debug for EdgeServer<F, I, S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EdgeServer")
+            .field("limits", &self.limits)
+            .field("connections", &self.connections)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}

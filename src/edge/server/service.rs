@@ -1,0 +1,211 @@
+//! Around the app: where a connection learns of its requests.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use actix_http::body::{BodySize, BoxBody, EitherBody, MessageBody};
+use actix_http::{ConnectionType, HttpMessage, Request, Response};
+use actix_service::{Service, ServiceFactory};
+use actix_web::HttpResponse;
+use actix_web::dev::Payload;
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::web::Bytes;
+use futures_util::future::LocalBoxFuture;
+use steadfast_actors::kernel::Code;
+
+use super::conn::Conn;
+use super::payload::GuardedPayload;
+use super::state::{Framing, State};
+use crate::problem::Problem;
+
+/// Makes [`Guarded`] out of an app.
+pub(super) struct GuardedFactory<F, B> {
+    app: F,
+    body: PhantomData<fn() -> B>,
+}
+
+impl<F, B> GuardedFactory<F, B> {
+    pub(super) const fn new(app: F) -> Self {
+        Self { app, body: PhantomData }
+    }
+}
+
+impl<F, B> ServiceFactory<Request> for GuardedFactory<F, B>
+where
+    F: ServiceFactory<Request, Error = Response<BoxBody>>,
+    F::Response: Into<Response<B>>,
+    F::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = Response<GuardedBody<EitherBody<B>>>;
+    type Error = Response<BoxBody>;
+    type Config = F::Config;
+    type Service = Guarded<F::Service, B>;
+    type InitError = F::InitError;
+    type Future = LocalBoxFuture<'static, Result<Self::Service, F::InitError>>;
+
+    fn new_service(&self, config: F::Config) -> Self::Future {
+        let app = self.app.new_service(config);
+        Box::pin(async move { Ok(Guarded { app: app.await?, body: PhantomData }) })
+    }
+}
+
+/// The app of one worker.
+pub(super) struct Guarded<S, B> {
+    app: S,
+    body: PhantomData<fn() -> B>,
+}
+
+impl<S, B> Service<Request> for Guarded<S, B>
+where
+    S: Service<Request, Error = Response<BoxBody>>,
+    S::Response: Into<Response<B>>,
+    B: MessageBody,
+{
+    type Response = Response<GuardedBody<EitherBody<B>>>;
+    type Error = Response<BoxBody>;
+    type Future = GuardedFuture<S::Future, B>;
+
+    actix_service::forward_ready!(app);
+
+    fn call(&self, mut request: Request) -> Self::Future {
+        let conn = request.conn_data::<Rc<Conn>>().map(Rc::clone);
+        let allowed = conn.as_ref().is_none_or(|conn| enter(conn, &mut request));
+        let app = allowed.then(|| self.app.call(request));
+        GuardedFuture { app, conn, body: PhantomData }
+    }
+}
+
+/// Begins a request. Whether its head is small enough to be served.
+fn enter(conn: &Rc<Conn>, request: &mut Request) -> bool {
+    let (framing, length) = framing(request);
+    let (serial, measure) = conn.called(framing);
+    if framing != Framing::Empty {
+        let payload = GuardedPayload::new(request.take_payload(), Rc::clone(conn), serial, length);
+        *request.payload() = Payload::Stream { payload: Box::pin(payload) };
+    }
+    !measure || size(request) <= conn.tell(|state| state.head_max())
+}
+
+/// How the end of the body is known, and its length. The decoder has checked that there is only
+/// one way to read it.
+fn framing(request: &mut Request) -> (Framing, Option<u64>) {
+    if matches!(request.payload(), Payload::None) {
+        return (Framing::Empty, None);
+    }
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    match length.and_then(|length| length.parse().ok()) {
+        Some(length) if !request.chunked().unwrap_or(true) => (Framing::Length, Some(length)),
+        Some(_) | None => (Framing::Open, None),
+    }
+}
+
+/// The bytes of a head as most clients write it.
+fn size(request: &Request) -> usize {
+    let line = request.method().as_str().len() + " ? HTTP/1.1\r\n\r\n".len();
+    let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
+    let header = |name: &str, value: &[u8]| name.len() + value.len() + ": \r\n".len();
+    let headers =
+        request.headers().iter().map(|(name, value)| header(name.as_str(), value.as_bytes()));
+    line + target + headers.sum::<usize>()
+}
+
+/// The answer to a head that is too large.
+fn refused() -> Response<BoxBody> {
+    HttpResponse::from_error(Problem::known(Code::new("http.header_fields_too_large"))).into()
+}
+
+pin_project_lite::pin_project! {
+    /// The app's answer to one request.
+    pub(super) struct GuardedFuture<F, B> {
+        // `None` if the app is not asked.
+        #[pin]
+        app: Option<F>,
+        conn: Option<Rc<Conn>>,
+        body: PhantomData<fn() -> B>,
+    }
+}
+
+impl<F, R, B> Future for GuardedFuture<F, B>
+where
+    F: Future<Output = Result<R, Response<BoxBody>>>,
+    R: Into<Response<B>>,
+    B: MessageBody,
+{
+    type Output = Result<Response<GuardedBody<EitherBody<B>>>, Response<BoxBody>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let unasked = this.app.is_none();
+        let answer = match this.app.as_pin_mut() {
+            Some(app) => std::task::ready!(app.poll(cx)),
+            None => Err(refused()),
+        };
+        let mut response = match answer {
+            Ok(response) => response.into().map_body(|_, body| EitherBody::left(body)),
+            Err(response) => response.map_body(|_, body| EitherBody::right(body)),
+        };
+        let conn = this.conn.take();
+        if let Some(conn) = &conn {
+            let upgrade = response.upgrade();
+            let last = conn.tell(|state| state.answered(upgrade));
+            if (last && !upgrade) || unasked {
+                response.head_mut().set_connection_type(ConnectionType::Close);
+            }
+        }
+        Poll::Ready(Ok(response.map_body(|_, body| GuardedBody { body, conn })))
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The body of a response. When it is dropped, all of it was handed over, or given up.
+    pub(super) struct GuardedBody<B> {
+        #[pin]
+        body: B,
+        conn: Option<Rc<Conn>>,
+    }
+
+    impl<B> PinnedDrop for GuardedBody<B> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(conn) = this.project().conn.take() {
+                conn.tell(State::over);
+            }
+        }
+    }
+}
+
+impl<B: MessageBody> MessageBody for GuardedBody<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, B::Error>>> {
+        self.project().body.poll_next(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::http::Method;
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    #[test]
+    fn a_head_has_the_size_it_had_on_the_wire() {
+        let mut request = Request::new();
+        request.head_mut().method = Method::POST;
+        request.head_mut().uri = "/a/path?and=query".parse().unwrap();
+        let header = (HeaderName::from_static("host"), HeaderValue::from_static("test"));
+        request.headers_mut().insert(header.0, header.1);
+        let wire = "POST /a/path?and=query HTTP/1.1\r\nhost: test\r\n\r\n";
+        assert_eq!(size(&request), wire.len());
+    }
+}
