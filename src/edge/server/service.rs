@@ -105,7 +105,7 @@ fn framing(request: &mut Request) -> (Framing, Option<u64>) {
 
 /// The bytes of a head as most clients write it.
 fn size(request: &Request) -> usize {
-    let line = request.method().as_str().len() + " ? HTTP/1.1\r\n\r\n".len();
+    let line = request.method().as_str().len() + "  HTTP/1.1\r\n\r\n".len();
     let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
     let header = |name: &str, value: &[u8]| name.len() + value.len() + ": \r\n".len();
     let headers =

@@ -5,5 +5,6 @@ mod errors; // each error as a problem document
 mod logs; // what is recorded of a request
 mod panics; // what a panic costs
 mod requests; // ids, deadlines, cancellation
+mod server; // limits on every connection, under attack
 mod support; // a server per test, and a client that shows every byte
 mod webhooks; // raw JSON, and what becomes of a delivery

@@ -1,5 +1,6 @@
 //! What the black-box tests share: the real example server as a child process, and clients.
 
+pub(crate) mod attackers;
 pub(crate) mod database;
 pub(crate) mod problem;
 pub(crate) mod server;

@@ -1,0 +1,11 @@
+//! Limits on every connection, under attack. Each attack is cut in its limit, or up to a second
+//! later, and the gauge of the server returns to zero.
+
+mod bodies; // drips, refusals, other rates
+mod connections; // floods, age, leaving
+mod hardened; // what actix-web's own server can have
+mod heads; // slow, large, second, smuggled
+mod readers; // stalled, trickling
+mod support; // a server with short limits
+#[cfg(feature = "tls")]
+mod tls; // the same below a handshake
