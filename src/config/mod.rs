@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use load::SettingsLoader;
 
-use crate::edge::{DrainPlan, RequestGuard, TrustPolicy};
+use crate::edge::limits;
+use crate::edge::{DrainPlan, EdgeLimits, InvalidLimit, RequestGuard, TrustPolicy};
 use crate::telemetry::{Format, Telemetry};
 
 const fn seconds(count: u64) -> Duration {
@@ -45,6 +46,8 @@ pub struct Settings {
     pub health: HealthSettings,
     /// How the process leaves.
     pub drain: DrainSettings,
+    /// What a connection may take: for [`EdgeServer::limits`](crate::edge::EdgeServer::limits).
+    pub edge: EdgeLimits,
     /// What is logged, and how it looks.
     pub log: LogSettings,
 }
@@ -206,8 +209,9 @@ impl Settings {
     /// [`ConfigError::Invalid`] names the first that is not, and its range.
     pub fn check(&self) -> Result<(), ConfigError> {
         // The log finds out by itself whether its filter can be read.
-        let Self { actors, request, health, drain, log: _ } = self;
+        let Self { actors, request, health, drain, edge, log: _ } = self;
         within("actors.threads", actors.threads, 1..=64)?;
+        edge.check()?;
         let ms = Duration::from_millis;
         let day = ms(1)..=seconds(86_400);
         let times = [
@@ -228,6 +232,9 @@ impl Settings {
 
 /// The range of each setting in words. A test keeps it complete and equal to the checks.
 fn expected(key: &str) -> &'static str {
+    if let Some(limit) = key.strip_prefix("edge.") {
+        return limits::expected(limit);
+    }
     match key {
         "actors.threads" => "a whole number from 1 to 64",
         "request.deadline" => "a duration from 1ms to 24h",
@@ -240,6 +247,12 @@ fn expected(key: &str) -> &'static str {
         "drain.requests" | "drain.jobs" => "a duration from 0ms to 1h",
         "drain.grace_period" => "a duration from 1s to 2h",
         _ => "a section of settings",
+    }
+}
+
+impl From<InvalidLimit> for ConfigError {
+    fn from(InvalidLimit { limit, expected, found }: InvalidLimit) -> Self {
+        Self::Invalid { key: format!("edge.{limit}"), expected, found, origin: None }
     }
 }
 

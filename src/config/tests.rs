@@ -129,6 +129,9 @@ fn each_range_holds_at_its_ends_and_not_one_past_them() {
         ("actors.threads", ["1", "64"], ["0", "65"]),
         ("health.wedged_after", ["100ms", "10m"], ["99ms", "10m1ms"]),
         ("drain.delay", ["0ms", "5m"], ["5m1ms", "1d"]),
+        ("edge.tcp_user_timeout", ["0ms", "1h"], ["29s", "1h1ms"]),
+        ("edge.head.max_bytes", ["1024", "131072"], ["1023", "131073"]),
+        ("edge.connections.age", ["1m", "1d"], ["59s", "1d1ms"]),
         ("drain.requests", ["0ms", "1h"], ["1h1ms", "1d"]),
         ("drain.actors", ["0ms", "5m"], ["5m1ms", "1d"]),
         ("drain.grace_period", ["1s", "2h"], ["999ms", "2h1ms"]),
@@ -148,13 +151,34 @@ fn each_range_holds_at_its_ends_and_not_one_past_them() {
 
 #[test]
 fn every_setting_says_its_range() {
-    let all = serde_json::to_value(Settings::default()).unwrap();
-    for (section, settings) in all.as_object().unwrap() {
-        for setting in settings.as_object().unwrap().keys() {
-            let key = format!("{section}.{setting}");
-            assert_ne!(expected(&key), "a section of settings", "{key}");
+    fn check(section: &str, settings: &serde_json::Value) {
+        for (setting, value) in settings.as_object().unwrap() {
+            let key = format!("{section}{setting}");
+            if value.is_object() {
+                check(&format!("{key}."), value);
+            } else {
+                assert_ne!(expected(&key), "a section of settings", "{key}");
+            }
         }
     }
+    check("", &serde_json::to_value(Settings::default()).unwrap());
+}
+
+#[test]
+fn the_limits_of_connections_are_read_and_refused_by_name() {
+    let network = |text: &str| text.parse().unwrap();
+    let text = "[edge.body]\nmin = 500\n[edge.connections]\ntrusted = \"10.0.0.0/8, ::1\"\n";
+    let file = TomlFile::new("edge", text);
+    let settings = Settings::loader().environment(NOTHING).file(&file.0).load().unwrap();
+    assert_eq!(settings.edge.body.min, 500);
+    assert_eq!(settings.edge.body.grace, Settings::default().edge.body.grace);
+    assert_eq!(settings.edge.connections.trusted, ["10.0.0.0/8", "::1"].map(network));
+
+    let file = TomlFile::new("network", "[edge.connections]\ntrusted = \"10.0.0.0/33\"\n");
+    let error = Settings::loader().environment(NOTHING).file(&file.0).load().unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("edge.connections.trusted"), "{text}");
+    assert!(text.contains("networks separated by commas"), "{text}");
 }
 
 #[test]

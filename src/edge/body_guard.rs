@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use actix_http::Request;
 use actix_http::error::PayloadError;
 use actix_service::{IntoServiceFactory, ServiceFactory};
-use actix_web::body::{BodySize, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{
     AppConfig, Payload, Response, Service, ServiceRequest, ServiceResponse, Transform,
     forward_ready,
@@ -82,6 +82,9 @@ where
 /// too. Time runs only while the handler waits for the body. Under an
 /// [`EdgeServer`](super::EdgeServer), which does all of this, it does nothing.
 ///
+/// Wrap the app with it **last**, outside of an [`Edge`](super::Edge): what is left of the body
+/// has to outlive the answer that goes out, whoever made that.
+///
 /// ```
 /// use actix_web::{App, HttpServer, web};
 /// use steadfast::edge::{BodyGuard, Edge, EdgeLimits, harden};
@@ -91,8 +94,8 @@ where
 /// let server = HttpServer::new(move || {
 ///     App::new()
 ///         .route("/", web::post().to(|text: String| async { text }))
-///         .wrap(guard)
 ///         .wrap(edge.clone())
+///         .wrap(guard)
 /// });
 /// let server = harden(server, &limits)?;
 /// # drop(server);
@@ -191,7 +194,16 @@ where
         let this = self.project();
         let answer = std::task::ready!(this.inner.poll(cx));
         let unread = this.watched.take();
-        Poll::Ready(answer.map(|answer| answer.map_body(|_, body| GuardedBody { body, unread })))
+        Poll::Ready(match answer {
+            Ok(answer) => Ok(answer.map_body(|_, body| GuardedBody { body, unread })),
+            Err(mut error) => {
+                error.add_response_mapper(move |response| {
+                    let unread = unread.clone();
+                    response.map_body(|_, body| BoxBody::new(GuardedBody { body, unread }))
+                });
+                Err(error)
+            }
+        })
     }
 }
 

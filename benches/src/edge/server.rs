@@ -1,4 +1,4 @@
-//! The same app twice: bare, and inside the whole edge.
+//! The same app twice: bare, and inside the whole edge with limits on every connection.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
-use steadfast::edge::Edge;
+use steadfast::edge::{Edge, EdgeLimits, EdgeServer};
 
 /// A server on a thread of its own, with one worker.
 pub(super) struct Server {
@@ -50,8 +50,13 @@ fn bare(listener: TcpListener) -> io::Result<actix_web::dev::Server> {
 
 fn whole(listener: TcpListener) -> io::Result<actix_web::dev::Server> {
     let edge = Edge::new();
-    let server = HttpServer::new(move || App::new().configure(routes).wrap(edge.clone()));
-    Ok(server.listen(listener)?.workers(1).disable_signals().run())
+    let server = EdgeServer::new(move || App::new().configure(routes).wrap(edge.clone()));
+    // The load comes from one address, on connections that live as long as it lasts.
+    let mut limits = EdgeLimits::default();
+    limits.connections.per_address = limits.connections.total;
+    limits.connections.requests = u32::MAX;
+    let server = server.limits(limits).map_err(io::Error::other)?;
+    server.listen(listener)?.workers(1).disable_signals().run()
 }
 
 fn routes(app: &mut web::ServiceConfig) {

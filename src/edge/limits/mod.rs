@@ -109,7 +109,9 @@ pub struct ConnectionLimits {
     /// How many bits of an IPv6 address count as one client. Default 64, which is what one customer
     /// has at least; 16 to 128.
     pub ipv6_prefix: u8,
-    /// Networks that `per_address` is not for: proxies and load balancers. Default none.
+    /// Networks that `per_address` is not for: proxies and load balancers. Default none. In
+    /// settings they are one text, as `10.0.0.0/8, fd00::/8`.
+    #[serde(with = "network::list")]
     pub trusted: Vec<Network>,
     /// Between a response and the next request. Default `60s`; `100ms` to `1h`. Set it longer than
     /// a proxy in front keeps its connections, or it sends requests into closed ones.
@@ -278,7 +280,7 @@ fn time(
     within(limit, range.contains(&value), || duration::show(value))
 }
 
-fn count<T: PartialOrd + ToString>(
+fn count<T: Copy + PartialOrd + ToString>(
     limit: &'static str,
     value: T,
     range: RangeInclusive<T>,
@@ -310,13 +312,13 @@ pub(crate) fn expected(limit: &str) -> &'static str {
         "connections.per_address" => "a whole number from 1 to connections.total",
         "connections.ipv4_prefix" => "a whole number from 8 to 32",
         "connections.ipv6_prefix" => "a whole number from 16 to 128",
-        "connections.trusted" => "a list of networks, as 10.0.0.0/8",
+        "connections.trusted" => "networks separated by commas, as 10.0.0.0/8",
         "connections.idle" => "a duration from 100ms to 1h",
         "connections.requests" => "a whole number from 1 to 4294967295",
         "connections.age" => "a duration from connections.idle to 24h",
         "connections.age_jitter" => "a whole number from 0 to 50",
         "tcp_user_timeout" => "0ms, or a duration from write.idle to 1h",
-        _ => "a section of limits",
+        _ => "a section of settings",
     }
 }
 
@@ -388,14 +390,10 @@ mod tests {
     #[test]
     fn every_limit_says_its_range() {
         fn leaves(value: &serde_json::Value, name: &str, found: &mut Vec<String>) {
-            match value {
-                serde_json::Value::Object(table) => {
-                    for (key, value) in table {
-                        let dot = if name.is_empty() { "" } else { "." };
-                        leaves(value, &format!("{name}{dot}{key}"), found);
-                    }
-                }
-                _ => found.push(name.to_owned()),
+            let Some(table) = value.as_object() else { return found.push(name.to_owned()) };
+            for (key, value) in table {
+                let dot = if name.is_empty() { "" } else { "." };
+                leaves(value, &format!("{name}{dot}{key}"), found);
             }
         }
         let mut found = Vec::new();

@@ -4,9 +4,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 /// The addresses that begin with the same bits: `10.0.0.0/8`, `fd00::/8`, or one: `192.0.2.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
@@ -72,16 +69,27 @@ impl fmt::Display for Network {
     }
 }
 
-impl Serialize for Network {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+/// Several as one text: an environment variable has no lists.
+pub(super) mod list {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
 
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    use super::Network;
+
+    pub(in crate::edge) fn serialize<S: Serializer>(
+        networks: &[Network],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        serializer.serialize_str(&texts.join(", "))
+    }
+
+    pub(in crate::edge) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Network>, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+        texts.map(|text| text.parse().map_err(D::Error::custom)).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context, Waker};
 use tokio::time::Instant;
 
 use super::counts::{Event, Tally};
-use super::state::{Framing, Reason, State, Turn};
+use super::state::{Call, Framing, Reason, State, Turn};
 use crate::edge::limits::Rate;
 
 /// One connection, for the stream, the service and the payload around its requests.
@@ -47,11 +47,11 @@ impl Conn {
         self.tell(|state| state.tick(now))
     }
 
-    /// A request begins. Its number, and whether its head has to be measured.
-    pub(super) fn called(&self, framing: Framing) -> (u32, bool) {
+    /// A request was read. Its number, and what to do with it.
+    pub(super) fn called(&self, framing: Framing) -> (u32, Call) {
         self.tell(|state| {
-            let measure = state.called(framing);
-            (state.serial(), measure)
+            let call = state.called(framing);
+            (state.serial(), call)
         })
     }
 
@@ -85,6 +85,14 @@ impl Conn {
     pub(super) fn body_too_slow(&self, serial: u32) -> bool {
         let state = self.state.borrow();
         state.serial() == serial && state.body_too_slow()
+    }
+
+    /// The body of a request ended before its end. If the client is still there, it was because
+    /// nobody can read on.
+    pub(super) fn body_broke(&self) {
+        if !self.tell(|state| state.is_hung_up()) {
+            self.tally.count(Event::Malformed);
+        }
     }
 
     /// Wakes whoever waits for the body, to learn that it failed.

@@ -30,6 +30,19 @@ const HEAD_TIMEOUT: &[u8] =
 const HEAD_TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\
     connection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// What a client is told that is cut off without an answer of the app.
+const fn farewell(reason: Reason) -> Option<&'static [u8]> {
+    match reason {
+        Reason::HeadTimeout => Some(HEAD_TIMEOUT),
+        Reason::HeadTooLarge => Some(HEAD_TOO_LARGE),
+        Reason::BodyTooSlow
+        | Reason::BodyUnread
+        | Reason::WriteTooSlow
+        | Reason::Idle
+        | Reason::Age => None,
+    }
+}
+
 /// A stream over TCP.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
     /// The socket at the bottom.
@@ -96,6 +109,7 @@ impl<T: Transport> GuardedIo<T> {
                     self.closed = true;
                     cx.waker().wake_by_ref();
                 }
+                Turn::End => return Err(io::ErrorKind::ConnectionAborted.into()),
                 Turn::Kill(reason) => return Err(self.kill(reason, flushed, cx)),
             }
         }
@@ -117,12 +131,7 @@ impl<T: Transport> GuardedIo<T> {
     /// Ends the connection. The dispatcher drops it at the error.
     fn kill(&mut self, reason: Reason, flushed: bool, cx: &mut Context<'_>) -> io::Error {
         self.conn.ended(reason);
-        let farewell = match reason {
-            Reason::HeadTimeout if flushed => Some(HEAD_TIMEOUT),
-            Reason::HeadTooLarge if flushed => Some(HEAD_TOO_LARGE),
-            _ => None,
-        };
-        match farewell {
+        match farewell(reason).filter(|_| flushed) {
             // Whether it fits or not: nobody waits for it.
             Some(farewell) => {
                 let _unsent = Pin::new(&mut self.inner).poll_write(cx, farewell);
@@ -147,6 +156,12 @@ impl<T: Transport> GuardedIo<T> {
     }
 }
 
+impl<T> Drop for GuardedIo<T> {
+    fn drop(&mut self) {
+        self.conn.tell(State::hung_up);
+    }
+}
+
 impl<T: Transport> AsyncRead for GuardedIo<T> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -159,10 +174,12 @@ impl<T: Transport> AsyncRead for GuardedIo<T> {
         }
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.inner).poll_read(cx, buffer);
-        if let Some(bytes) = buffer.filled().get(before..)
-            && !bytes.is_empty()
-        {
-            this.conn.tell(|state| state.read(bytes));
+        match (&polled, buffer.filled().get(before..)) {
+            (Poll::Ready(Ok(())), Some(bytes)) if !bytes.is_empty() => {
+                this.conn.tell(|state| state.read(bytes));
+            }
+            (Poll::Ready(_), _) => this.conn.tell(State::hung_up),
+            (Poll::Pending, _) => {}
         }
         polled
     }

@@ -102,8 +102,11 @@ pub struct EdgeServer<F, I, S, B> {
     shutdown_timeout: Duration,
     signals: bool,
     listeners: Vec<Listener>,
-    types: PhantomData<fn() -> (I, S, B)>,
+    types: Types<I, S, B>,
 }
+
+/// What the factory makes, without any of it.
+type Types<I, S, B> = PhantomData<fn() -> (I, S, B)>;
 
 struct Listener {
     socket: TcpListener,

@@ -45,6 +45,14 @@ impl GuardedPayload {
         }
     }
 
+    fn broke(&mut self, error: &PayloadError) {
+        // actix-http tells a malformed chunk as a client that left.
+        if matches!(error, PayloadError::Incomplete(_)) && !self.over {
+            self.conn.body_broke();
+        }
+        self.end(State::body_dropped);
+    }
+
     fn end(&mut self, how: impl FnOnce(&mut State)) {
         if !std::mem::replace(&mut self.over, true) {
             self.conn.of_body(self.serial, how);
@@ -67,7 +75,7 @@ impl Stream for GuardedPayload {
             Poll::Pending if !this.over => this.conn.body_waits(this.serial, cx),
             Poll::Pending => {}
             Poll::Ready(Some(Ok(chunk))) => this.came(chunk),
-            Poll::Ready(Some(Err(_))) => this.end(State::body_dropped),
+            Poll::Ready(Some(Err(error))) => this.broke(error),
             Poll::Ready(None) => this.end(State::body_ended),
         }
         polled
@@ -81,8 +89,9 @@ impl Drop for GuardedPayload {
         while !self.over {
             match Pin::new(&mut self.inner).poll_next(&mut cx) {
                 Poll::Ready(Some(Ok(chunk))) => self.came(&chunk),
+                Poll::Ready(Some(Err(error))) => self.broke(&error),
                 Poll::Ready(None) => self.end(State::body_ended),
-                Poll::Ready(Some(Err(_))) | Poll::Pending => self.end(State::body_dropped),
+                Poll::Pending => self.end(State::body_dropped),
             }
         }
     }

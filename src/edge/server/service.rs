@@ -18,7 +18,7 @@ use steadfast_actors::kernel::Code;
 
 use super::conn::Conn;
 use super::payload::GuardedPayload;
-use super::state::{Framing, State};
+use super::state::{Answer, Call, Framing, State};
 use crate::problem::Problem;
 
 /// Makes [`Guarded`] out of an app.
@@ -73,21 +73,34 @@ where
 
     fn call(&self, mut request: Request) -> Self::Future {
         let conn = request.conn_data::<Rc<Conn>>().map(Rc::clone);
-        let allowed = conn.as_ref().is_none_or(|conn| enter(conn, &mut request));
-        let app = allowed.then(|| self.app.call(request));
-        GuardedFuture { app, conn, body: PhantomData }
+        let fate = conn.as_ref().map_or(Fate::Served, |conn| enter(conn, &mut request));
+        let app = (fate == Fate::Served).then(|| self.app.call(request));
+        GuardedFuture { app, fate, conn, body: PhantomData }
     }
 }
 
-/// Begins a request. Whether its head is small enough to be served.
-fn enter(conn: &Rc<Conn>, request: &mut Request) -> bool {
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Served,
+    Refused,
+    /// It gets no answer; the connection ends.
+    Ignored,
+}
+
+/// Begins a request.
+fn enter(conn: &Rc<Conn>, request: &mut Request) -> Fate {
     let (framing, length) = framing(request);
-    let (serial, measure) = conn.called(framing);
+    let (serial, call) = conn.called(framing);
+    if call == Call::Ignore {
+        return Fate::Ignored;
+    }
     if framing != Framing::Empty {
         let payload = GuardedPayload::new(request.take_payload(), Rc::clone(conn), serial, length);
         *request.payload() = Payload::Stream { payload: Box::pin(payload) };
     }
-    !measure || size(request) <= conn.tell(|state| state.head_max())
+    let fits = call != Call::Measure || size(request) <= conn.tell(|state| state.head_max());
+    if fits { Fate::Served } else { Fate::Refused }
 }
 
 /// How the end of the body is known, and its length. The decoder has checked that there is only
@@ -124,6 +137,7 @@ pin_project_lite::pin_project! {
         // `None` if the app is not asked.
         #[pin]
         app: Option<F>,
+        fate: Fate,
         conn: Option<Rc<Conn>>,
         body: PhantomData<fn() -> B>,
     }
@@ -139,9 +153,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let unasked = this.app.is_none();
         let answer = match this.app.as_pin_mut() {
             Some(app) => std::task::ready!(app.poll(cx)),
+            None if *this.fate == Fate::Ignored => return Poll::Pending,
             None => Err(refused()),
         };
         let mut response = match answer {
@@ -150,9 +164,13 @@ where
         };
         let conn = this.conn.take();
         if let Some(conn) = &conn {
-            let upgrade = response.upgrade();
-            let last = conn.tell(|state| state.answered(upgrade));
-            if (last && !upgrade) || unasked {
+            let answer = match response.head().connection_type() {
+                _ if *this.fate == Fate::Refused => Answer::Last,
+                ConnectionType::Close => Answer::Last,
+                ConnectionType::KeepAlive => Answer::Usual,
+                ConnectionType::Upgrade => Answer::Upgrade,
+            };
+            if conn.tell(|state| state.answered(answer)) {
                 response.head_mut().set_connection_type(ConnectionType::Close);
             }
         }

@@ -154,10 +154,11 @@ async fn an_echo_is_timed_in_both_directions_at_once() {
         sleep(ms(50)).await;
     }
     client.send("0\r\n\r\n").await;
-    client.hear("\r\n0\r\n\r\n").await;
-    client.forget();
-    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
-    client.hear("hello").await;
+    // actix-web closes a connection whose answer began before the request had ended.
+    let ended = client.ended().await;
+    let (_, body) = ended.heard.split_once("\r\n\r\n").unwrap();
+    assert_eq!(body.matches('b').count(), 2000);
+    assert!(ended.heard.ends_with("\r\n0\r\n\r\n"), "{ended:?}");
 
     let mut attacker = Attacker::connect(server.address).await;
     attacker.send(post("/echo", "transfer-encoding: chunked")).await;

@@ -39,6 +39,8 @@ pub(super) fn limits() -> EdgeLimits {
 pub(super) struct Seen {
     pub(super) requests: AtomicUsize,
     pub(super) smuggled: AtomicUsize,
+    /// Streams under way.
+    pub(super) streams: AtomicUsize,
 }
 
 /// A server with one worker; it stops when dropped.
@@ -69,7 +71,7 @@ impl Guarded {
         Self::serve(move |routes, listener| {
             let (edge, guard) = (Edge::new(), BodyGuard::new(limits.body));
             let app =
-                move || App::new().configure(|app| routes.add(app)).wrap(guard).wrap(edge.clone());
+                move || App::new().configure(|app| routes.add(app)).wrap(edge.clone()).wrap(guard);
             let server = harden(HttpServer::new(app), &limits).unwrap();
             let server = server.workers(1).disable_signals().listen(listener).unwrap();
             (server.run(), Connections::default())
@@ -173,10 +175,24 @@ async fn echo(body: web::Payload) -> HttpResponse {
 /// More than the kernels on both sides take for a client that does not read.
 pub(super) const BIG: usize = 32 << 20;
 
-async fn big() -> HttpResponse {
-    let chunk = Bytes::from(vec![b'.'; 64 << 10]);
-    let chunks =
-        stream::iter((0..BIG / chunk.len()).map(move |_| Ok::<_, io::Error>(chunk.clone())));
+/// A stream under way.
+struct Streaming(web::Data<Seen>);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn big(seen: web::Data<Seen>) -> HttpResponse {
+    seen.streams.fetch_add(1, Ordering::Relaxed);
+    let streaming = Streaming(seen);
+    let chunk = Bytes::from(vec![b'#'; 64 << 10]);
+    let chunks = (0..BIG / chunk.len()).map(move |_| {
+        let _dropped_with_the_stream = &streaming;
+        Ok::<_, io::Error>(chunk.clone())
+    });
+    let chunks = stream::iter(chunks);
     HttpResponse::Ok().streaming(chunks)
 }
 

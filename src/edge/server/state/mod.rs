@@ -13,6 +13,9 @@
 //!                                Upgraded
 //! ```
 //!
+//! A request after the last answer is not served: the connection is Ignoring it, until all is
+//! written.
+//!
 //! The body's rate holds only in `Handling`, the write rate in every phase.
 
 use std::time::Duration;
@@ -73,6 +76,19 @@ pub(super) enum Turn {
     Close(Reason),
     /// End it now.
     Kill(Reason),
+    /// End it now: the client was told so, and has all of its answers.
+    End,
+}
+
+/// What to do with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Call {
+    Serve,
+    /// Serve it if its head is small enough. One that came in the same turn as its predecessor, or
+    /// as a body, was not counted by itself.
+    Measure,
+    /// It came after the answer that was said to be the last: nobody may count on it.
+    Ignore,
 }
 
 /// How the end of a request's body is known.
@@ -86,6 +102,16 @@ pub(super) enum Framing {
     Open,
 }
 
+/// What the app makes of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Usual,
+    /// It says itself that it is the last.
+    Last,
+    /// What follows is no HTTP.
+    Upgrade,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Head { since: Option<Instant> },
@@ -93,6 +119,7 @@ enum Phase {
     Upgraded,
     Idle { since: Option<Instant> },
     Unread { since: Option<Instant> },
+    Ignoring,
     Closed,
 }
 
@@ -124,7 +151,12 @@ pub(super) struct State {
     unparsed: usize,
     served: u32,
     dies: Instant,
+    /// The next answer is the last.
     closing: bool,
+    /// An answer was.
+    last: bool,
+    /// The client sends no more.
+    hung_up: bool,
 }
 
 impl State {
@@ -140,6 +172,8 @@ impl State {
             served: 0,
             dies,
             closing: false,
+            last: false,
+            hung_up: false,
         }
     }
 
@@ -150,6 +184,15 @@ impl State {
         if matches!(self.phase, Phase::Idle { .. }) {
             self.phase = Phase::Head { since: None };
         }
+    }
+
+    /// Nothing more comes.
+    pub(super) const fn hung_up(&mut self) {
+        self.hung_up = true;
+    }
+
+    pub(super) const fn is_hung_up(&self) -> bool {
+        self.hung_up
     }
 
     /// Bytes were taken by the kernel.
@@ -167,9 +210,12 @@ impl State {
         self.write.goes_on();
     }
 
-    /// A request reached the app. Whether its head may be too large, and has to be measured: one
-    /// that came in the same turn as its predecessor, or as a body, was not counted by itself.
-    pub(super) fn called(&mut self, framing: Framing) -> bool {
+    /// A request was read.
+    pub(super) fn called(&mut self, framing: Framing) -> Call {
+        if self.last {
+            self.phase = Phase::Ignoring;
+            return Call::Ignore;
+        }
         self.served = self.served.saturating_add(1);
         self.closing |= self.served >= self.limits.requests;
         self.phase = Phase::Handling;
@@ -180,7 +226,7 @@ impl State {
                 Body::Coming { credit: Credit::new(self.limits.body), framing, tail: Tail::EMPTY }
             }
         };
-        self.unparsed > self.limits.head_max
+        if self.unparsed > self.limits.head_max { Call::Measure } else { Call::Serve }
     }
 
     /// The most bytes of a head.
@@ -246,11 +292,15 @@ impl State {
     }
 
     /// The app answered. Whether the answer should say that it is the last one.
-    pub(super) const fn answered(&mut self, upgrade: bool) -> bool {
-        if upgrade {
-            self.phase = Phase::Upgraded;
+    pub(super) const fn answered(&mut self, answer: Answer) -> bool {
+        match answer {
+            Answer::Upgrade => self.phase = Phase::Upgraded,
+            Answer::Last => self.last = true,
+            Answer::Usual => {
+                self.last = self.closing || matches!(self.body, Body::Unread | Body::TooSlow);
+            }
         }
-        self.closing || matches!(self.body, Body::Unread | Body::TooSlow)
+        self.last
     }
 
     /// The last byte of the answer was handed over to be written, or it was given up.
@@ -273,7 +323,7 @@ impl State {
         self.closing |= now >= self.dies;
         let Ok(write) = self.write.tick(now) else { return Turn::Kill(Reason::WriteTooSlow) };
         let turn = match &mut self.phase {
-            Phase::Handling => self.tick_body(now),
+            Phase::Handling => self.tick_handling(now),
             Phase::Head { since } => {
                 let due = *since.get_or_insert(now) + self.limits.head_timeout;
                 if self.unparsed > self.limits.head_max {
@@ -294,7 +344,8 @@ impl State {
                 let due = *since.get_or_insert(now) + UNREAD;
                 until(due, now, Turn::Kill(Reason::BodyUnread))
             }
-            Phase::Upgraded | Phase::Closed => Turn::Wait(None),
+            Phase::Ignoring if !self.write.is_waiting() => Turn::End,
+            Phase::Upgraded | Phase::Ignoring | Phase::Closed => Turn::Wait(None),
         };
         match turn {
             Turn::Wait(due) => Turn::Wait(sooner(due, write)),
@@ -302,19 +353,22 @@ impl State {
                 self.phase = Phase::Closed;
                 turn
             }
-            Turn::FailBody | Turn::Kill(_) => turn,
+            Turn::FailBody | Turn::Kill(_) | Turn::End => turn,
         }
     }
 
-    fn tick_body(&mut self, now: Instant) -> Turn {
-        let Body::Coming { credit, .. } = &mut self.body else { return Turn::Wait(None) };
-        match credit.tick(now) {
-            Ok(due) => Turn::Wait(due),
-            Err(_exhausted) => {
-                self.body = Body::TooSlow;
-                Turn::FailBody
-            }
-        }
+    fn tick_handling(&mut self, now: Instant) -> Turn {
+        let body = match &mut self.body {
+            Body::Coming { credit, .. } => credit.tick(now),
+            Body::Whole(_) | Body::Unread | Body::TooSlow => Ok(None),
+        };
+        let Ok(due) = body else {
+            self.body = Body::TooSlow;
+            return Turn::FailBody;
+        };
+        // The answer has to know whether it is the last.
+        let dies = (!self.closing).then_some(self.dies);
+        Turn::Wait(sooner(due, dies))
     }
 }
 
