@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 ///
 /// The standard library's 128 is less than a burst: whoever finds the queue full tries again
 /// after a second, and then after three.
-const QUEUE_MAX: i32 = 4096;
+pub(super) const QUEUE_MAX: i32 = 4096;
 /// For the workers to take up what the server accepted for them.
 const HAND_OVER: Duration = Duration::from_millis(50);
 /// For the server's accept thread to close its own handle.
@@ -41,7 +41,7 @@ pub(crate) struct Backlog(Arc<Mutex<Vec<TcpListener>>>);
 impl Backlog {
     /// Binds a listener and keeps a second handle to its socket.
     pub(crate) fn bind(&self, address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        let listener = bind(address)?;
+        let listener = bind(address, QUEUE_MAX)?;
         self.0.lock().push(listener.try_clone()?);
         Ok(listener)
     }
@@ -71,11 +71,11 @@ impl Backlog {
     }
 }
 
-/// Binds a listener that holds a burst.
-pub(super) fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
+/// Binds a listener in whose queue this many clients may stand.
+pub(super) fn bind(address: impl ToSocketAddrs, queue: i32) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     // Listening again only changes the length of the queue.
-    SockRef::from(&listener).listen(QUEUE_MAX)?;
+    SockRef::from(&listener).listen(queue)?;
     Ok(listener)
 }
 

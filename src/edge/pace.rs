@@ -51,7 +51,8 @@ impl Pace {
         self
     }
 
-    /// How fast the client must take the response.
+    /// How fast the client must take the response. Whatever it is, the kernel gives up a client
+    /// that takes nothing at all after [`tcp_user_timeout`](super::EdgeLimits::tcp_user_timeout).
     #[must_use]
     pub const fn stream(mut self, rate: Rate) -> Self {
         self.write = Some(rate);

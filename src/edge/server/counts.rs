@@ -15,9 +15,9 @@ pub struct ConnectionCounts {
     pub open: usize,
     /// Let in, whatever became of them.
     pub accepted: u64,
-    /// Reset at once: there were [as many](super::ConnectionLimits::total) as there may be.
+    /// Reset at once: there were [as many](crate::edge::ConnectionLimits::total) as there may be.
     pub refused_total: u64,
-    /// Reset at once: their address had [as many](super::ConnectionLimits::per_address).
+    /// Reset at once: their address had [as many](crate::edge::ConnectionLimits::per_address).
     pub refused_address: u64,
     /// Cut before the end of the TLS handshake: it took too long.
     pub handshake_timeout: u64,

@@ -5,9 +5,10 @@
 //! long to wait. So a request costs one look at the clock, and the only timer of a connection is
 //! set again only when it would fire too late.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::census::Entry;
@@ -125,7 +127,9 @@ impl<T: Transport> GuardedIo<T> {
         }
         self.armed = Some(due);
         self.timer.as_mut().reset(due);
-        self.timer.as_mut().poll(cx).is_pending()
+        // A task that has used up its turn would be told "not yet" without being noted down, and
+        // never be woken.
+        pin!(unconstrained(self.timer.as_mut())).poll(cx).is_pending()
     }
 
     /// Ends the connection. The dispatcher drops it at the error.
@@ -219,6 +223,73 @@ impl<T: Transport> AsyncWrite for GuardedIo<T> {
         match Pin::new(&mut this.inner).poll_shutdown(cx) {
             Poll::Pending => this.blocked(cx),
             ended @ Poll::Ready(_) => ended,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::net::TcpListener;
+    use tokio::task::coop;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::edge::limits::EdgeLimits;
+    use crate::edge::server::census::Census;
+    use crate::edge::server::counts::Connections;
+    use crate::edge::server::state::{Framing, Limits};
+
+    /// A connection with the default limits, and its client.
+    async fn connection(connections: &Connections) -> (GuardedIo<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let limits = EdgeLimits::default();
+        let entry = Census::new(&limits.connections, connections).enter(None).unwrap();
+        let dies = Instant::now() + limits.connections.age;
+        let state = State::new(Limits::from(&limits), dies);
+        (GuardedIo::new(stream, state, connections.tally(), Some(peer), entry), client)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn is_cut_even_if_its_task_had_used_up_its_turn_when_it_began_to_wait() {
+        let connections = Connections::default();
+        let (mut io, _client) = connection(&connections).await;
+        let mut first = true;
+        let cut = poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                while coop::has_budget_remaining() {
+                    let _used_up = pin!(coop::consume_budget()).poll(cx);
+                }
+            }
+            match Pin::new(&mut io).poll_flush(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(error.kind()),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        });
+        let begun = Instant::now();
+        let cut = timeout(Duration::from_secs(60), cut).await;
+        assert_eq!(cut, Ok(io::ErrorKind::TimedOut));
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+        assert_eq!(connections.counts().head_timeout, 1);
+    }
+
+    #[tokio::test]
+    async fn a_request_costs_no_timer() {
+        let connections = Connections::default();
+        let (mut io, _client) = connection(&connections).await;
+        let flush = async |io: &mut GuardedIo<TcpStream>| {
+            poll_fn(|cx| Pin::new(&mut *io).poll_flush(cx)).await.unwrap();
+            io.armed
+        };
+        let first = flush(&mut io).await;
+        for _ in 0..10 {
+            io.conn.tell(|state| state.read(b"GET / HTTP/1.1\r\n\r\n"));
+            io.conn.called(Framing::Empty);
+            io.conn.tell(State::over);
+            assert_eq!(flush(&mut io).await, first, "the timer is left as it is");
         }
     }
 }

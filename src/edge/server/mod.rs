@@ -99,6 +99,7 @@ pub struct EdgeServer<F, I, S, B> {
     on_connect: Option<Arc<OnConnect>>,
     h1_allow_half_closed: bool,
     workers: usize,
+    backlog: i32,
     shutdown_timeout: Duration,
     signals: bool,
     listeners: Vec<Listener>,
@@ -137,6 +138,7 @@ where
             on_connect: None,
             h1_allow_half_closed: true,
             workers: workers.min(WORKERS_MAX),
+            backlog: backlog::QUEUE_MAX,
             shutdown_timeout: Duration::from_secs(30),
             signals: true,
             listeners: Vec::new(),
@@ -159,6 +161,14 @@ where
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.clamp(1, WORKERS_MAX);
+        self
+    }
+
+    /// How many clients may stand in the queue of each address that is [bound](Self::bind) later.
+    /// Default 4096, enough for a burst; at least 1, and the system may allow fewer.
+    #[must_use]
+    pub fn backlog(mut self, clients: u32) -> Self {
+        self.backlog = i32::try_from(clients).unwrap_or(i32::MAX).max(1);
         self
     }
 
@@ -216,15 +226,15 @@ where
         })
     }
 
-    /// Serves each address that this resolves to. A queue of 4096 clients may wait at each,
-    /// or as many as the system allows.
+    /// Serves each address that this resolves to.
     ///
     /// # Errors
     ///
     /// One of them cannot be bound.
     pub fn bind(mut self, addresses: impl ToSocketAddrs) -> std_io::Result<Self> {
         for address in addresses.to_socket_addrs()? {
-            self = self.listen(backlog::bind(address)?)?;
+            let listener = backlog::bind(address, self.backlog)?;
+            self = self.listen(listener)?;
         }
         Ok(self)
     }
