@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
@@ -55,6 +56,7 @@ fn whole(listener: TcpListener) -> io::Result<actix_web::dev::Server> {
     let mut limits = EdgeLimits::default();
     limits.connections.per_address = limits.connections.total;
     limits.connections.requests = u32::MAX;
+    limits.connections.age = Duration::from_secs(24 * 60 * 60);
     let server = server.limits(limits).map_err(io::Error::other)?;
     server.listen(listener)?.workers(1).disable_signals().run()
 }

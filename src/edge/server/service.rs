@@ -40,7 +40,7 @@ where
     F::Future: 'static,
     B: MessageBody + 'static,
 {
-    type Response = Response<GuardedBody<EitherBody<B>>>;
+    type Response = Response<AnswerBody<EitherBody<B>>>;
     type Error = Response<BoxBody>;
     type Config = F::Config;
     type Service = Guarded<F::Service, B>;
@@ -65,9 +65,9 @@ where
     S::Response: Into<Response<B>>,
     B: MessageBody,
 {
-    type Response = Response<GuardedBody<EitherBody<B>>>;
+    type Response = Response<AnswerBody<EitherBody<B>>>;
     type Error = Response<BoxBody>;
-    type Future = GuardedFuture<S::Future, B>;
+    type Future = Answering<S::Future, B>;
 
     actix_service::forward_ready!(app);
 
@@ -75,7 +75,7 @@ where
         let conn = request.conn_data::<Rc<Conn>>().map(Rc::clone);
         let fate = conn.as_ref().map_or(Fate::Served, |conn| enter(conn, &mut request));
         let app = (fate == Fate::Served).then(|| self.app.call(request));
-        GuardedFuture { app, fate, conn, body: PhantomData }
+        Answering { app, fate, conn, body: PhantomData }
     }
 }
 
@@ -133,7 +133,7 @@ fn refused() -> Response<BoxBody> {
 
 pin_project_lite::pin_project! {
     /// The app's answer to one request.
-    pub(super) struct GuardedFuture<F, B> {
+    pub(super) struct Answering<F, B> {
         // `None` if the app is not asked.
         #[pin]
         app: Option<F>,
@@ -143,13 +143,13 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<F, R, B> Future for GuardedFuture<F, B>
+impl<F, R, B> Future for Answering<F, B>
 where
     F: Future<Output = Result<R, Response<BoxBody>>>,
     R: Into<Response<B>>,
     B: MessageBody,
 {
-    type Output = Result<Response<GuardedBody<EitherBody<B>>>, Response<BoxBody>>;
+    type Output = Result<Response<AnswerBody<EitherBody<B>>>, Response<BoxBody>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -174,19 +174,19 @@ where
                 response.head_mut().set_connection_type(ConnectionType::Close);
             }
         }
-        Poll::Ready(Ok(response.map_body(|_, body| GuardedBody { body, conn })))
+        Poll::Ready(Ok(response.map_body(|_, body| AnswerBody { body, conn })))
     }
 }
 
 pin_project_lite::pin_project! {
     /// The body of a response. When it is dropped, all of it was handed over, or given up.
-    pub(super) struct GuardedBody<B> {
+    pub(super) struct AnswerBody<B> {
         #[pin]
         body: B,
         conn: Option<Rc<Conn>>,
     }
 
-    impl<B> PinnedDrop for GuardedBody<B> {
+    impl<B> PinnedDrop for AnswerBody<B> {
         fn drop(this: Pin<&mut Self>) {
             if let Some(conn) = this.project().conn.take() {
                 conn.tell(State::over);
@@ -195,7 +195,7 @@ pin_project_lite::pin_project! {
     }
 }
 
-impl<B: MessageBody> MessageBody for GuardedBody<B> {
+impl<B: MessageBody> MessageBody for AnswerBody<B> {
     type Error = B::Error;
 
     fn size(&self) -> BodySize {

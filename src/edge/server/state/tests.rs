@@ -293,6 +293,31 @@ fn the_rates_of_a_route_hold_for_one_request() {
     line.turns(Some(300));
 }
 
+proptest! {
+    /// Where a message ends does not depend on how its bytes were cut into pieces.
+    #[test]
+    fn a_boundary_is_found_however_the_bytes_come(
+        body in proptest::collection::vec(any::<u8>(), 1..40),
+        cuts in proptest::collection::vec(1_usize..9, 1..20),
+    ) {
+        let wire = [HEAD, &body].concat();
+        let tail = |mut bytes: &[u8]| {
+            let (mut tail, mut cuts) = (Tail::EMPTY, cuts.iter().cycle());
+            while let Some(cut) = cuts.next().filter(|_| !bytes.is_empty()) {
+                let (piece, rest) = bytes.split_at(bytes.len().min(*cut));
+                tail.push(piece);
+                bytes = rest;
+            }
+            tail
+        };
+        let (whole, body) = (tail(&wire), tail(&body));
+        prop_assert!(whole.ends_with_message(Some(body)));
+        prop_assert!(tail(HEAD).ends_with_message(None));
+        let more = tail(&[&wire[..], b"GET /\xff\xfe"].concat());
+        prop_assert!(!more.ends_with_message(None));
+    }
+}
+
 /// What can happen to a connection.
 #[derive(Debug, Clone, Copy)]
 enum Event {

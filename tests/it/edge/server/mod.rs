@@ -5,6 +5,7 @@ mod bodies; // drips, refusals, other rates
 mod connections; // floods, age, leaving
 mod hardened; // what actix-web's own server can have
 mod heads; // slow, large, second, smuggled
+mod mixed; // all of it at once
 mod readers; // stalled, trickling
 mod support; // a server with short limits
 #[cfg(feature = "tls")]
