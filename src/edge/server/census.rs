@@ -31,19 +31,17 @@ impl Census {
     /// Lets a connection in, until the [`Entry`] is dropped. `None` if there are too many.
     pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Entry> {
         let address = peer.and_then(|peer| self.limited(peer.to_canonical()));
+        // The address first: a flood from one must not even for a moment take the place of others.
+        if address.is_some_and(|address| !self.add(address)) {
+            self.tally.count(Event::RefusedAddress);
+            return None;
+        }
         let open = self.tally.open.fetch_add(1, Ordering::Relaxed);
-        // Whatever happens from here on, dropping it undoes it.
-        let mut entry = Entry { census: Arc::clone(self), address: None };
+        // Whatever happens from here on, dropping it undoes both.
+        let entry = Entry { census: Arc::clone(self), address };
         if open >= self.limits.total {
             self.tally.count(Event::RefusedTotal);
             return None;
-        }
-        if let Some(address) = address {
-            if !self.add(address) {
-                self.tally.count(Event::RefusedAddress);
-                return None;
-            }
-            entry.address = Some(address);
         }
         self.tally.count(Event::Accepted);
         Some(entry)

@@ -24,7 +24,7 @@ use super::conn::Conn;
 use super::counts::Tally;
 use super::state::{Reason, State, Turn};
 
-/// LIMIT: a turn fails a body and closes at most once each.
+/// LIMIT: a turn fails a body and closes at most once each; what is left has another turn.
 const TURNS_MAX: u32 = 4;
 
 const HEAD_TIMEOUT: &[u8] =
@@ -99,7 +99,7 @@ impl<T: Transport> GuardedIo<T> {
             match self.conn.tick(now, cx) {
                 Turn::Wait(due) => {
                     if self.arm(due, now, cx) {
-                        break;
+                        return Ok(());
                     }
                 }
                 Turn::FailBody => {
@@ -115,6 +115,7 @@ impl<T: Transport> GuardedIo<T> {
                 Turn::Kill(reason) => return Err(self.kill(reason, flushed, cx)),
             }
         }
+        cx.waker().wake_by_ref();
         Ok(())
     }
 

@@ -95,6 +95,9 @@ fn enter(conn: &Rc<Conn>, request: &mut Request) -> Fate {
     if call == Call::Ignore {
         return Fate::Ignored;
     }
+    if request.head().connection_type() == ConnectionType::Close {
+        conn.tell(State::closes);
+    }
     if framing != Framing::Empty {
         let payload = GuardedPayload::new(request.take_payload(), Rc::clone(conn), serial, length);
         *request.payload() = Payload::Stream { payload: Box::pin(payload) };

@@ -76,7 +76,7 @@ pub(super) enum Turn {
     Close(Reason),
     /// End it now.
     Kill(Reason),
-    /// End it now: the client was told so, and has all of its answers.
+    /// End it now: the client was told so, and why was counted.
     End,
 }
 
@@ -234,6 +234,11 @@ impl State {
         self.limits.head_max
     }
 
+    /// The client wants no answer after that of the request being handled.
+    pub(super) const fn closes(&mut self) {
+        self.closing = true;
+    }
+
     /// Which request is being handled: the payloads of earlier ones have no say any more.
     pub(super) const fn serial(&self) -> u32 {
         self.served
@@ -342,7 +347,8 @@ impl State {
             }
             Phase::Unread { since } => {
                 let due = *since.get_or_insert(now) + UNREAD;
-                until(due, now, Turn::Kill(Reason::BodyUnread))
+                let told = matches!(self.body, Body::TooSlow);
+                until(due, now, if told { Turn::End } else { Turn::Kill(Reason::BodyUnread) })
             }
             Phase::Ignoring if !self.write.is_waiting() => Turn::End,
             Phase::Upgraded | Phase::Ignoring | Phase::Closed => Turn::Wait(None),

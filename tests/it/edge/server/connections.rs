@@ -107,6 +107,22 @@ async fn the_last_request_of_a_connection_is_told_so() {
 }
 
 #[tokio::test]
+async fn what_follows_a_request_that_says_it_is_the_last_is_not_served() {
+    let server = Guarded::start();
+    for last in
+        ["GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n", "GET / HTTP/1.0\r\n\r\n"]
+    {
+        let before = server.requests();
+        let mut client = Attacker::connect(server.address).await;
+        client.send(format!("{last}{GET}")).await;
+        let ended = client.ended().await;
+        assert_eq!(ended.heard.matches("200 OK").count(), 1, "{ended:?}");
+        assert_eq!(server.requests(), before + 1);
+    }
+    server.empty().await;
+}
+
+#[tokio::test]
 async fn an_old_connection_is_closed() {
     let mut limits = limits();
     limits.connections.idle = ms(400);
