@@ -56,6 +56,12 @@ pub(crate) const ALL: &[Migration] = &[
         sqlite: include_str!("../../migrations/sqlite/0005_mail_retention.sql"),
         postgres: include_str!("../../migrations/postgres/0005_mail_retention.sql"),
     },
+    Migration {
+        version: 6,
+        name: "counters",
+        sqlite: include_str!("../../migrations/sqlite/0006_counters.sql"),
+        postgres: include_str!("../../migrations/postgres/0006_counters.sql"),
+    },
 ];
 
 /// A migration that a database has.

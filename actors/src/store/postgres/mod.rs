@@ -152,8 +152,21 @@ impl PgStore {
         F: Future<Output = Result<T, E>> + Send + 'static,
         E: From<StoreError> + Send,
     {
+        self.run_for(self.inner.call_timeout, work)
+    }
+
+    /// The same for at most so long, instead of the call timeout.
+    pub(crate) fn run_for<T, E, F>(
+        &self,
+        longest: Duration,
+        work: impl FnOnce(PgClient) -> F + Send + 'static,
+    ) -> impl Future<Output = Result<T, E>> + Send + 'static
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        E: From<StoreError> + Send,
+    {
         let store = self.clone();
-        let longest = Instant::now() + self.inner.call_timeout;
+        let longest = Instant::now() + longest;
         let deadline = RequestContext::current().and_then(|context| context.deadline());
         let until = deadline.map_or(longest, |deadline| deadline.min(longest));
         async move {
