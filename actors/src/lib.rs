@@ -2,7 +2,7 @@
 //!
 //! [`kernel`] supervises actors on actix; each other module is one concern that stands on it
 //! and knows no other, or only those it stands on: [`breaker`], [`cache_fill`], [`health`],
-//! [`store`], [`jobs`], [`mailer`], [`inbox`], [`schema_enum`]. Services name the crate
+//! [`store`], [`jobs`], [`mailer`], [`inbox`], [`schema_enum`], [`counters`]. Services name the crate
 //! `steadfast`, which re-exports all of this and adds the HTTP edge.
 
 #[cfg(panic = "abort")]
@@ -13,6 +13,7 @@ compile_error!(
 
 pub mod breaker;
 pub mod cache_fill;
+pub mod counters;
 pub mod health;
 mod hex;
 pub mod inbox;

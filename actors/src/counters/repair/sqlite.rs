@@ -1,0 +1,98 @@
+//! A batch on SQLite: on the thread that writes, where nobody else writes meanwhile.
+
+use rusqlite::{Connection, Row, params_from_iter};
+use tokio::time::Instant;
+
+use super::{Committed, Order, Repair, Statements, Window};
+use crate::counters::error::CounterError;
+use crate::counters::report::{Key, Sample};
+use crate::counters::spec::Mode;
+use crate::counters::store::advance;
+use crate::jobs::store::postgres::defect;
+use crate::jobs::tx::{SqliteJobTx, at_once};
+use crate::store::{SqliteStore, SqliteTx, StoreError};
+
+pub(super) async fn batch(
+    store: &SqliteStore,
+    repair: Repair,
+    order: Order,
+) -> Result<Committed, CounterError> {
+    match order.run.mode {
+        Mode::Repair => {
+            let work = move |tx: &SqliteTx<'_>| {
+                let begun = Instant::now();
+                let found = find(tx, &repair, &order)?;
+                put_right(tx, &repair, &found.1)?;
+                finish(tx, &repair, order, found, begun)
+            };
+            store.write(work).await
+        }
+        // Looked for beside those who write, at one snapshot.
+        Mode::Report => {
+            let begun = Instant::now();
+            let read = move |connection: &Connection| {
+                let found = find(connection, &repair, &order)?;
+                Ok::<_, StoreError>((repair, order, found))
+            };
+            let (repair, order, found) = store.read(read).await?;
+            store.write(move |tx| finish(tx, &repair, order, found, begun)).await
+        }
+    }
+}
+
+type Found = (Option<Window>, Vec<Sample>);
+
+fn find(connection: &Connection, repair: &Repair, order: &Order) -> Result<Found, StoreError> {
+    let keys = repair.subject.key.len();
+    let run = &order.run;
+    let cursor = run.cursor.iter().flatten();
+    let mut select = connection.prepare_cached(&Statements::of(&repair.statements.window, run))?;
+    let size = order.size.to_string();
+    let mut rows = select.query(params_from_iter(std::iter::once(&size).chain(cursor.clone())))?;
+    let Some(row) = rows.next()? else { return Ok((None, Vec::new())) };
+    let count: String = row.get(keys)?;
+    let count = count.parse().or(Err(defect("a number of parents is none")))?;
+    let window = Window { last: key(row, keys)?, count };
+    let mut select = connection.prepare_cached(&Statements::of(&repair.statements.detect, run))?;
+    let rows = select
+        .query_map(params_from_iter(window.last.iter().chain(cursor)), |row| sample(row, keys))?;
+    let wrong = rows.collect::<Result<_, _>>()?;
+    Ok((Some(window), wrong))
+}
+
+/// Sets what is wrong, one row after the other: mostly there are few.
+fn put_right(tx: &SqliteTx<'_>, repair: &Repair, wrong: &[Sample]) -> Result<(), StoreError> {
+    let mut set = tx.prepare_cached(&repair.statements.set)?;
+    for one in wrong {
+        set.execute(params_from_iter(&one.key))?;
+    }
+    Ok(())
+}
+
+fn finish(
+    tx: &SqliteTx<'_>,
+    repair: &Repair,
+    order: Order,
+    (window, wrong): Found,
+    begun: Instant,
+) -> Result<Committed, CounterError> {
+    let took = begun.elapsed();
+    let next = order.after(window.as_ref(), &wrong, took);
+    at_once(advance(&SqliteJobTx::new(tx), &next, repair.clock.now()))?;
+    Ok(Committed { run: next.of(order.run, &repair.clock), took })
+}
+
+fn key(row: &Row<'_>, keys: usize) -> rusqlite::Result<Key> {
+    (0..keys).map(|column| row.get(column)).collect()
+}
+
+fn sample(row: &Row<'_>, keys: usize) -> rusqlite::Result<Sample> {
+    let difference: Option<String> = row.get(keys + 2)?;
+    let difference = difference.and_then(|text| text.parse().ok());
+    Ok(Sample {
+        key: key(row, keys)?,
+        was: row.get(keys)?,
+        should_be: row.get(keys + 1)?,
+        drift: difference,
+    })
+}
