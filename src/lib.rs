@@ -61,6 +61,7 @@
 //! | durable jobs with back-pressure | [`jobs`] |
 //! | mail that is never lost, doubled or late | [`mailer`] |
 //! | webhooks, verified, stored as they came and handled once | [`inbox`] |
+//! | counters that drifted, put right while others write | [`counters`] |
 //! | SQLite and PostgreSQL behind one seam | [`store`] |
 //! | enums that are one thing with their columns | [`schema_enum`] |
 //! | checks, readiness, liveness, start-up | [`health`] |
@@ -80,8 +81,8 @@ pub use runtime::Steadfast;
 pub use steadfast_actors::schema_enum::SchemaEnum;
 #[doc(inline)]
 pub use steadfast_actors::{
-    assert_enums_migrated, breaker, cache_fill, health, inbox, jobs, kernel, mailer, schema_enum,
-    store, tls,
+    assert_enums_migrated, breaker, cache_fill, counters, health, inbox, jobs, kernel, mailer,
+    schema_enum, store, tls,
 };
 
 /// What a `main` and its handlers usually need: `use steadfast::prelude::*;`.

@@ -41,6 +41,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value};
 use steadfast_actors::breaker::{BreakerError, Rejected};
 use steadfast_actors::cache_fill::FillError;
+use steadfast_actors::counters::CounterError;
 use steadfast_actors::inbox::{DecodeError, InboxError, RawJsonError};
 use steadfast_actors::jobs::JobsError;
 use steadfast_actors::kernel::{CallError, Code, Fault, Refused, RequestContext, Stopped};
@@ -329,6 +330,18 @@ impl From<JobsError> for Problem {
         }
         let stored_nothing = error.stored_nothing();
         Self::from_fault(error).with_retryable(stored_nothing)
+    }
+}
+
+impl From<CounterError> for Problem {
+    fn from(error: CounterError) -> Self {
+        if let CounterError::Jobs(jobs) = error {
+            return jobs.into();
+        }
+        if let CounterError::Call(call) = error {
+            return call.into();
+        }
+        Self::from_fault(error)
     }
 }
 

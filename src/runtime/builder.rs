@@ -9,6 +9,7 @@ use actix::Actor;
 use actix_rt::ArbiterHandle;
 use steadfast_actors::breaker::{self, Breaker, BreakerBuilder, BreakerState};
 use steadfast_actors::cache_fill::{self, Cache, CacheBuilder, Key};
+use steadfast_actors::counters::{Counters, RegisteredCounters};
 use steadfast_actors::health::{
     CheckCx, CheckError, CheckSpec, Detail, Health, HealthRegistry, Heartbeats, StartTask,
 };
@@ -218,6 +219,12 @@ impl Builder {
     /// [`InboxBuilder::register`](crate::inbox::InboxBuilder::register).
     pub fn inbox(&mut self, inbox: RegisteredInbox, jobs: &Jobs) -> Inbox {
         self.group("inbox", Strategy::OneForOne, |group| inbox.add_to(group, jobs))
+    }
+
+    /// Adds counters whose jobs `jobs` has; see
+    /// [`CountersBuilder::register`](crate::counters::CountersBuilder::register).
+    pub fn counters(&mut self, counters: RegisteredCounters, jobs: &Jobs) -> Counters {
+        self.group("counters", Strategy::OneForOne, |group| counters.add_to(group, jobs))
     }
 
     /// Adds a check of a dependency, run in the background.
