@@ -6,6 +6,7 @@
     reason = "a benchmark prints its result, and a peer that fails has none"
 )]
 
+pub mod counters;
 pub mod edge;
 pub mod enums;
 pub mod guard;

@@ -8,6 +8,7 @@
 //! cargo run --profile bench -p steadfast-bench -- inbox           # an envelope beside all values
 //! cargo run --profile bench -p steadfast-bench -- mailer          # mails beside bare requests
 //! cargo run --profile bench -p steadfast-bench -- enums           # one more value for many rows
+//! cargo run --profile bench -p steadfast-bench -- counters        # counter repair beside one statement
 //! cargo run --profile bench -p steadfast-bench --bin memory       # bytes and allocations
 //! ```
 //!
@@ -28,7 +29,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use steadfast_bench::{edge, enums, guard, inbox, jobs, kernel, mailer};
+use steadfast_bench::{counters, edge, enums, guard, inbox, jobs, kernel, mailer};
 
 /// Measures steadfast beside its peers, in one run.
 #[derive(Debug, Parser)]
@@ -54,6 +55,8 @@ enum Command {
     Mailer(mailer::Settings),
     /// One more value for an enum of many rows, beside the plain statement.
     Enums(enums::Settings),
+    /// Repair of a counter beside one statement, and beside reading first and writing later.
+    Counters(counters::Settings),
     /// Holds a job until it is killed; started by `jobs`.
     #[command(hide = true)]
     JobHolder(jobs::HolderSettings),
@@ -70,6 +73,7 @@ fn main() -> std::io::Result<ExitCode> {
         Command::Inbox(settings) => system.block_on(inbox::run(settings)),
         Command::Mailer(settings) => system.block_on(mailer::run(settings))?,
         Command::Enums(settings) => system.block_on(enums::run(settings))?,
+        Command::Counters(settings) => system.block_on(counters::run(settings))?,
         Command::JobHolder(settings) => system.block_on(jobs::hold(settings))?,
     };
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::FAILURE })
