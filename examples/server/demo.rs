@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::web::{self, Data, Query, ServiceConfig};
+use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use steadfast::Steadfast;
+use steadfast::counters::Counters;
 use steadfast::edge::{Deadline, Json};
 use steadfast::jobs::{Counts, Jobs};
 use steadfast::kernel::Ref;
 use steadfast::problem::Problem;
 
 use crate::connections::Connections;
+use crate::counters::{self, Reports};
+use crate::database::Database;
 use crate::flaky::{Count, Counted, Flaky, Poison};
 use crate::products::Products;
 use crate::simulator::Switch;
@@ -34,6 +37,9 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
     .service(web::resource("/demo/slow").get(slow).head(slow).wrap(Deadline::after(SLOW_DEADLINE)))
     .service(web::resource("/demo/actors/flaky/count").post(count))
     .service(web::resource("/demo/actors/flaky/poison").post(poison))
+    .service(web::resource("/demo/counters/damage").post(damage_counters))
+    .service(web::resource("/demo/counters/repair").post(repair_counters))
+    .service(web::resource("/demo/counters/report").get(counter_reports).head(counter_reports))
     .service(web::resource("/demo/stats").get(stats).head(stats));
 }
 
@@ -90,6 +96,29 @@ async fn count(flaky: Data<Ref<Flaky>>) -> Result<Json<Counted>, Problem> {
 async fn poison(flaky: Data<Ref<Flaky>>) -> Result<HttpResponse, Problem> {
     flaky.call(Poison).await?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// How many products have wrong counters now.
+#[derive(Debug, Serialize)]
+struct Damaged {
+    damaged: u64,
+}
+
+async fn damage_counters(
+    database: Data<Database>,
+    products: Data<Products>,
+) -> Result<Json<Damaged>, Problem> {
+    let damaged = database.damage_counters().await?;
+    products.forget_all();
+    Ok(Json(Damaged { damaged }))
+}
+
+async fn repair_counters(counters: Data<Counters>) -> Result<impl Responder, Problem> {
+    Ok(HttpResponse::Accepted().json(counters::repair(&counters).await?))
+}
+
+async fn counter_reports(counters: Data<Counters>) -> Result<Json<Reports>, Problem> {
+    Ok(Json(counters::reports(&counters).await?))
 }
 
 /// What a test needs to count.

@@ -8,6 +8,7 @@ use steadfast::jobs::{Class, Job, JobId, JobInfo, JobState, Jobs, JobsBuilder, Q
 use steadfast::mailer::{Deliver, Mailer};
 use steadfast::store::Store;
 
+use crate::counters;
 use crate::reports::{self, Report};
 
 /// None of these jobs ends its process, but whoever tries out `kill -9` does, again and again: let
@@ -27,6 +28,7 @@ pub(crate) fn declare(store: &Store, mailer: &Mailer) -> Result<JobsBuilder, Box
     let jobs = Jobs::builder(store)
         .handle(reports::write)
         .queue(QueueSpec::new(Deliver::QUEUE).workers(MAILERS))
+        .queue(counters::queue())
         .queue(reports)
         .poison_after(POISON_AFTER);
     Ok(mailer.declare(jobs))

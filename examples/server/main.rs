@@ -20,15 +20,19 @@
 //! curl -i localhost:8080/mails -H 'content-type: application/json' -H 'idempotency-key: a' \
 //!      -d '{"to":"ada@example.com","subject":"Hi","text":"Hello"}'   # 202, and the same id again
 //! curl localhost:8080/demo/upstream                 # what really arrived at the provider
+//! curl -X POST localhost:8080/demo/counters/damage  # every product counts wrongly
+//! curl -X POST localhost:8080/demo/counters/repair  # a job that puts it right, under live orders
+//! curl localhost:8080/demo/counters/report          # what it found
 //! curl localhost:8080/demo/stats                    # what really happened
 //! ```
 //!
 //! Where to read on: `serve.rs` puts everything together, `services.rs` declares the actors,
 //! `products.rs`, `rates.rs`, `orders.rs`, `mails.rs`, `reviews.rs`,
-//! `webhooks.rs` and `reports.rs` are concerns as an application writes them. `simulator/` is the
+//! `counters.rs`, `webhooks.rs` and `reports.rs` are concerns as an application writes them. `simulator/` is the
 //! third party, which knows nothing of this library.
 
 mod connections;
+mod counters;
 mod database;
 mod demo;
 mod errors;

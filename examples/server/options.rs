@@ -35,6 +35,9 @@ Routes of the application (--listen):
   GET  /demo/slow?ms=N             an answer after N ms, at most 60000
   POST /demo/actors/flaky/count    an actor that counts
   POST /demo/actors/flaky/poison   a message that makes it panic
+  POST /demo/counters/damage       makes every product's counters wrong
+  POST /demo/counters/repair       a job that puts them right while others write
+  GET  /demo/counters/report       what the newest repairs have found
   GET  /demo/stats                 what a test needs to count
 Routes of the administration (--admin):
   GET  /livez /readyz /startupz    the same probes, with reasons

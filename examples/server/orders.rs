@@ -100,7 +100,7 @@ impl Orders {
     pub(crate) async fn place(&self, new: NewOrder) -> Result<Order, OrderError> {
         let (product, database, mailer) =
             (new.product_id, self.database.clone(), self.mailer.clone());
-        let placing = async move { database.place_order(new, mailer).await };
+        let placing = Box::pin(async move { database.place_order(new, mailer).await });
         self.products.change(product, placing).await
     }
 

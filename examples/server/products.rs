@@ -77,6 +77,11 @@ impl Products {
         to_its_end(changing).await
     }
 
+    /// Reads every product anew next time.
+    pub(crate) fn forget_all(&self) {
+        self.cache.clear();
+    }
+
     /// How often the database was really asked.
     pub(crate) fn loads(&self) -> u64 {
         self.loads.load(Ordering::Relaxed)

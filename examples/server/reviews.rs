@@ -113,7 +113,7 @@ impl Reviews {
     /// Dropped, it goes on to its end.
     pub(crate) async fn write(&self, product: u32, new: NewReview) -> Result<Review, ReviewError> {
         let database = self.database.clone();
-        let writing = async move { database.write_review(product, new).await };
+        let writing = Box::pin(async move { database.write_review(product, new).await });
         self.products.change(product, writing).await
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use actix_web::{App, HttpServer};
 use steadfast::Steadfast;
 use steadfast::config::Settings;
-use steadfast::edge::{Drained, Edge};
+use steadfast::edge::{Drained, Edge, EdgeLimits, EdgeServer};
 
 use crate::database::{Database, Place};
 use crate::options::{Options, UpstreamUrl};
@@ -19,6 +19,8 @@ use crate::simulator::Simulator;
 
 /// Nobody balances load to a demonstration: a second is enough to tell clients to leave.
 const DRAIN_DELAY: Duration = Duration::from_secs(1);
+/// On loopback everybody has one address, and load tests come from there.
+const CONNECTIONS_PER_ADDRESS: usize = 10_000;
 /// LIMIT: how long the ready line waits for the first results of the checks.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
@@ -33,6 +35,7 @@ pub(crate) async fn run(options: Options, settings: Settings) -> Result<Drained,
     let database = Database::open(&place, &options.schema).await?;
     let (upstream, _simulator) = upstream(options.upstream.clone())?;
 
+    let limits = settings.edge.clone();
     let mut builder = Steadfast::builder().config(settings);
     let services = Services::declare(&mut builder, database.clone(), &upstream, &options).await?;
     let steadfast = builder.start()?;
@@ -42,7 +45,7 @@ pub(crate) async fn run(options: Options, settings: Settings) -> Result<Drained,
     let ready = Ready { app: app.local_addr()?, admin: admin.local_addr()?, upstream };
     serve_admin(admin, &steadfast)?;
     actix_web::rt::spawn(announce(ready, steadfast.clone()));
-    let drained = serve_app(app, &steadfast, services).await?;
+    let drained = serve_app(app, &steadfast, services, limits).await?;
     database.close().await;
     Ok(drained)
 }
@@ -55,6 +58,7 @@ pub(crate) async fn run(options: Options, settings: Settings) -> Result<Drained,
 pub(crate) fn settings(options: &Options) -> Result<Settings, Box<dyn Error>> {
     let mut base = Settings::default();
     base.drain.delay = DRAIN_DELAY;
+    base.edge.connections.per_address = CONNECTIONS_PER_ADDRESS;
     let loader = Settings::loader().base(base);
     let loader = match &options.config {
         Some(file) => loader.file(file),
@@ -81,7 +85,8 @@ async fn serve_app(
     listener: TcpListener,
     steadfast: &Steadfast,
     services: Services,
-) -> io::Result<Drained> {
+    limits: EdgeLimits,
+) -> Result<Drained, Box<dyn Error>> {
     let connections = services.connections.clone();
     let runtime = steadfast.clone();
     let app = move || {
@@ -92,10 +97,11 @@ async fn serve_app(
             .wrap(runtime.edge())
     };
     // A client that closes its connection wants no answer any more: its work is dropped.
-    let server = HttpServer::new(app).h1_allow_half_closed(false).on_connect(move |_, data| {
+    let server = EdgeServer::new(app).limits(limits)?.h1_allow_half_closed(false);
+    let server = server.on_connect(move |_, data| {
         data.insert(connections.open());
     });
-    steadfast.serve(server.listen(listener)?).await
+    Ok(steadfast.serve(server.listen(listener)?).await?)
 }
 
 /// Serves the administration on a thread of its own, so that it answers when all others are

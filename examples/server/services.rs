@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use actix_web::web::{Data, ServiceConfig};
+use steadfast::counters::Counters;
 use steadfast::inbox::Inbox;
 use steadfast::jobs::Jobs;
 use steadfast::kernel::Ref;
@@ -10,6 +11,7 @@ use steadfast::mailer::Mailer;
 use steadfast::runtime::Builder;
 
 use crate::connections::Connections;
+use crate::counters;
 use crate::database::Database;
 use crate::flaky::Flaky;
 use crate::jobs;
@@ -26,12 +28,14 @@ use crate::webhooks;
 /// The handles of all concerns. Cheap to clone; every worker has one.
 #[derive(Debug, Clone)]
 pub(crate) struct Services {
+    database: Database,
     products: Products,
     orders: Orders,
     reviews: Reviews,
     jobs: Jobs,
     mailer: Mailer,
     inbox: Inbox,
+    counters: Counters,
     rates: Rates,
     upstream: UpstreamControl,
     flaky: Ref<Flaky>,
@@ -58,13 +62,16 @@ impl Services {
         let mailer = mails::declare(builder, &store, upstream)?;
         let jobs = jobs::declare(&store, &mailer)?;
         let (inbox, jobs) = webhooks::declare(&store, options)?.register(jobs)?;
+        let (counters, jobs) = counters::declare(&store, &database).register(jobs)?;
         let jobs = builder.jobs(jobs).await?;
         builder.start_mailer(&mailer, &jobs);
         let products = Products::declare(builder, database.clone(), options.product_ttl())?;
         Ok(Self {
             orders: Orders::new(database.clone(), mailer.clone(), products.clone()),
-            reviews: Reviews::new(database, products.clone()),
+            reviews: Reviews::new(database.clone(), products.clone()),
+            database,
             inbox: builder.inbox(inbox, &jobs),
+            counters: builder.counters(counters, &jobs),
             mailer,
             products,
             jobs,
@@ -84,6 +91,8 @@ impl Services {
             .app_data(Data::new(self.jobs.clone()))
             .app_data(Data::new(self.mailer.clone()))
             .app_data(Data::new(self.inbox.clone()))
+            .app_data(Data::new(self.counters.clone()))
+            .app_data(Data::new(self.database.clone()))
             .app_data(Data::new(self.rates.clone()))
             .app_data(Data::new(self.upstream.clone()))
             .app_data(Data::new(self.flaky.clone()))

@@ -12,9 +12,11 @@ mod edge; // ids, deadlines, panics and error documents, through real servers
 mod health; // probes, and a thread that is stuck
 mod runtime; // assembly, and the way out under load
 mod schema_enum; // an enum as a service has it, and readiness
+mod server_counters;
 mod server_drain; // SIGTERM under load
 mod server_edge; // what clients do wrong
-mod server_faults; // panics, poison, deadlines
+mod server_faults;
+mod server_hostile; // panics, poison, deadlines
 mod server_jobs; // who dies, shares, drowns
 mod server_logs; // whoever reads the log may be slow or gone
 mod server_mails; // mails, their ledger, and kill -9

@@ -96,15 +96,6 @@ async fn a_job_that_nobody_knows_is_not_found() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_yet_has_no_route() {
-    let server = Server::start();
-    for path in ["/demo/counters/damage", "/demo/counters/repair"] {
-        let answer = server.post(path).json(&json!({})).send().await.unwrap();
-        expect_problem(answer, 404, "route.not_found").await;
-    }
-}
-
-#[tokio::test]
 async fn a_server_that_leaves_gives_its_jobs_back() {
     for database in TestDatabase::each().await {
         let leaving = database.server_with(|command| {

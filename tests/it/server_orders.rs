@@ -296,8 +296,10 @@ async fn readiness_tells_of_a_database_that_lets_in_other_statuses() {
             let server = database.server();
             let told = async || {
                 let answer = server.get("/readyz?verbose").send().await.unwrap();
-                let found = (answer.status() == 200, answer.text().await.unwrap());
-                (found.0 == is_ready && !found.1.contains("schema_enums ok"), found)
+                let serves = answer.status() == 200;
+                let text = answer.text().await.unwrap();
+                let is_told = serves == is_ready && !text.contains("schema_enums ok");
+                (is_told, json!({"serves": serves, "text": text}))
             };
             eventually(Duration::from_secs(20), told, "readiness tells of it").await;
         }

@@ -114,6 +114,14 @@ impl Database {
         }
     }
 
+    /// Where a table of the shop is.
+    pub(crate) fn table(&self, name: &str) -> String {
+        match self {
+            Self::Sqlite(_) => name.to_owned(),
+            Self::Postgres(shop) => shop.table(name),
+        }
+    }
+
     /// The columns that are enums.
     pub(crate) fn enums(&self) -> SchemaEnums {
         match self {
@@ -206,6 +214,18 @@ impl Database {
         match self {
             Self::Sqlite(shop) => shop.write_review(product, new).await,
             Self::Postgres(shop) => shop.write_review(product, new).await,
+        }
+    }
+
+    /// Gives every product counters that are wrong; how many products there are.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may be done all the same.
+    pub(crate) async fn damage_counters(&self) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite(shop) => shop.damage_counters().await,
+            Self::Postgres(shop) => shop.damage_counters().await,
         }
     }
 }

@@ -77,6 +77,10 @@ impl PostgresShop {
         &self.store
     }
 
+    pub(super) fn table(&self, name: &str) -> String {
+        format!("{}{name}", shop_of(self.store.schema()))
+    }
+
     pub(super) fn enums(&self) -> SchemaEnums {
         let enums = SchemaEnums::registered();
         match shop_of(self.store.schema()).strip_suffix('.') {
@@ -166,6 +170,15 @@ impl PostgresShop {
             Ok(review)
         });
         written.await
+    }
+
+    pub(super) async fn damage_counters(&self) -> Result<u64, StoreError> {
+        let sql = format!(
+            "UPDATE {} SET orders_count = orders_count + 3, \
+             reviews_count = reviews_count + 1 + id % 7",
+            self.table("products")
+        );
+        self.store.run(async move |client| Ok(client.execute(&sql, &[]).await?)).await
     }
 }
 
