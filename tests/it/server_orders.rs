@@ -266,7 +266,7 @@ async fn a_job_belongs_to_the_request_that_enqueued_it() {
 }
 
 /// What the constraint of the status is called: by the labels that it lets in.
-const CONSTRAINT: &str = "sf_orders_status_00000000";
+const CONSTRAINT: &str = "sf_orders_status_3f33181b";
 
 #[tokio::test]
 async fn the_database_itself_refuses_what_is_no_status() {
