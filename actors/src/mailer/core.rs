@@ -242,9 +242,8 @@ impl Core {
 
     /// Settles mails whose job is gone. How many. What is not looked at now is next time.
     async fn bury(&self) -> Result<u64, StoreError> {
-        let mut buried = 0;
+        let (mut buried, mut after) = (0, JobId(self.looked_at.load(Ordering::Relaxed)));
         for _ in 0..SWEEP_STEPS {
-            let after = JobId(self.looked_at.load(Ordering::Relaxed));
             let look: Result<Look, StoreError> =
                 look!(&self.store, rows => store::look(&rows, after, SWEEP_ROWS));
             let Look { orphans, last } = look?;
@@ -254,11 +253,12 @@ impl Core {
                     transact!(&self.store, tx => store::bury(&tx, id, now));
                 buried += u64::from(was_one?);
             }
-            self.looked_at.store(last.map_or(0, |job| job.0), Ordering::Relaxed);
+            after = last.unwrap_or(JobId(0));
             if last.is_none() {
                 break;
             }
         }
+        self.looked_at.store(after.0, Ordering::Relaxed);
         Ok(buried)
     }
 }
