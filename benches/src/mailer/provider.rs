@@ -91,5 +91,8 @@ async fn answer(request: HttpRequest, taken: Arc<Taken>, manner: Manner) -> Http
     if is_fault {
         return HttpResponse::BadGateway().finish();
     }
-    HttpResponse::Ok().content_type("application/json").body(r#"{"id":"e-1"}"#)
+    // Each mail has a name of its own, as with any provider.
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    HttpResponse::Ok().content_type("application/json").body(format!(r#"{{"id":"e-{id}"}}"#))
 }

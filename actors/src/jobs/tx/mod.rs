@@ -14,6 +14,7 @@ mod value;
 use futures_util::FutureExt;
 
 use super::job::Job;
+pub(crate) use super::store::postgres::Told;
 use super::{Enqueue, Enqueued, JobCx, JobsError};
 use crate::store::StoreError;
 
@@ -68,14 +69,18 @@ macro_rules! transact {
             }
             $crate::store::Store::Postgres(store) => {
                 let schema: std::sync::Arc<str> = store.schema().into();
+                let owner = store.clone();
                 let work = async move |mut client: $crate::store::PgClient| {
+                    let told = $crate::jobs::tx::Told::default();
                     let transaction =
                         client.transaction().await.map_err($crate::store::StoreError::from)?;
                     let done = {
                         let $tx = $crate::jobs::tx::PostgresTx::within(&transaction, &schema);
+                        let $tx = $tx.told_by(&told);
                         $operation.await?
                     };
                     $crate::store::postgres::commit(transaction).await?;
+                    told.tell(&owner);
                     Ok(done)
                 };
                 store.run(work).await

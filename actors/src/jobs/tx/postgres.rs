@@ -7,7 +7,7 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::{JobTx, Row, Rows, Value};
-use crate::jobs::store::postgres::{Param, Session};
+use crate::jobs::store::postgres::{Param, Session, Told};
 use crate::jobs::{Enqueue, Enqueued, Job, JobCx, JobsError};
 use crate::store::{PgClient, StoreError};
 
@@ -54,6 +54,12 @@ impl<'a> PostgresTx<'a> {
 
     pub(crate) fn within(transaction: &'a Transaction<'_>, schema: &'a str) -> Self {
         Self::new(Session::within(transaction), schema)
+    }
+
+    /// The same, whose owner tells after the commit what is to be told.
+    pub(crate) fn told_by(self, told: &'a Told) -> Self {
+        let Self(PostgresRows { session, schema }) = self;
+        Self::new(session.told_by(told), schema)
     }
 }
 

@@ -42,7 +42,7 @@ use crate::store::{PgClient, PgStore, StoreError, Timestamp, Wakes, postgres};
 use group::Group;
 #[cfg(feature = "sqlx")]
 pub(crate) use session::SqlxConnection;
-pub(crate) use session::{Param, Row, Session, defect};
+pub(crate) use session::{Param, Row, Session, Told, defect};
 
 /// The name that stands for all queues.
 const ALL_QUEUES: &str = "*";
@@ -103,6 +103,10 @@ impl PgJobs {
     }
 
     async fn notify_in(&self, session: Session<'_>, queue: &str) -> Result<(), StoreError> {
+        if let Some(told) = session.told() {
+            told.note(queue);
+            return Ok(());
+        }
         let (channel, payload) = (self.store.schema(), postgres::payload(queue));
         let params: [Param<'_>; 2] = [(&channel, Type::TEXT), (&payload, Type::TEXT)];
         session.rows(postgres::NOTIFY, &params).await.map(drop)

@@ -1,10 +1,13 @@
 //! Where a statement of the queue runs: on a pooled connection or in a user's transaction.
 
+use std::sync::Arc;
+
 use deadpool_postgres::{ClientWrapper, StatementCache, Transaction};
+use parking_lot::Mutex;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, GenericClient};
 
-use crate::store::StoreError;
+use crate::store::{PgStore, StoreError};
 
 #[cfg(feature = "sqlx")]
 mod of_sqlx;
@@ -40,6 +43,26 @@ pub(crate) struct Session<'a> {
     driver: Driver<'a>,
     /// Whether each statement is a transaction.
     commits: bool,
+    /// Who tells after the commit that queues have something new; else the transaction does.
+    told: Option<&'a Told>,
+}
+
+/// Queues that have something new once a transaction is committed.
+///
+/// `NOTIFY` holds a lock of the whole cluster while its transaction commits, so transactions of our
+/// own are kept free of it.
+#[derive(Debug, Default)]
+pub(crate) struct Told(Mutex<Vec<Arc<str>>>);
+
+impl Told {
+    pub(super) fn note(&self, queue: &str) {
+        self.0.lock().push(queue.into());
+    }
+
+    /// To be called after the commit.
+    pub(crate) fn tell(self, store: &PgStore) {
+        self.0.into_inner().iter().for_each(|queue| super::wake(store, queue));
+    }
 }
 
 /// Who sends a statement.
@@ -56,7 +79,7 @@ enum Driver<'a> {
 impl<'a> Session<'a> {
     /// Each statement is a transaction.
     pub(super) fn single(client: &'a ClientWrapper) -> Self {
-        Self { driver: Driver::Pooled(client, &client.statement_cache), commits: true }
+        Self { driver: Driver::Pooled(client, &client.statement_cache), commits: true, told: None }
     }
 
     /// For statements that only read: a lost connection leaves nothing open.
@@ -67,18 +90,27 @@ impl<'a> Session<'a> {
     /// In a transaction of ours.
     pub(crate) fn within(transaction: &'a Transaction<'_>) -> Self {
         let driver = Driver::Pooled(transaction.client(), &transaction.statement_cache);
-        Self { driver, commits: false }
+        Self { driver, commits: false, told: None }
+    }
+
+    /// The same, whose owner tells after the commit what is to be told.
+    pub(crate) const fn told_by(self, told: &'a Told) -> Self {
+        Self { told: Some(told), ..self }
+    }
+
+    pub(super) const fn told(&self) -> Option<&'a Told> {
+        self.told
     }
 
     /// In whatever somebody else has begun on this connection.
     pub(crate) fn foreign(client: &'a impl GenericClient) -> Self {
-        Self { driver: Driver::Foreign(client.client()), commits: false }
+        Self { driver: Driver::Foreign(client.client()), commits: false, told: None }
     }
 
     /// In whatever somebody else has begun on this connection of sqlx.
     #[cfg(feature = "sqlx")]
     pub(crate) fn sqlx(connection: &'a SqlxConnection<'_>) -> Self {
-        Self { driver: Driver::Sqlx(connection), commits: false }
+        Self { driver: Driver::Sqlx(connection), commits: false, told: None }
     }
 
     /// Prepares statements, so that afterwards their order is that in which they are polled.
