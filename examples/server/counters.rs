@@ -23,18 +23,21 @@ pub(crate) fn declare(store: &Store, database: &Database) -> CountersBuilder {
     COUNTED.into_iter().map(spec).fold(Counters::builder(store), CountersBuilder::counter)
 }
 
-/// One repair after the other, so that the last job is done when both counters are right.
+/// One repair after the other: two at once would only take turns on the same rows.
 pub(crate) fn queue() -> QueueSpec {
     QueueSpec::new("counters").workers(1)
 }
 
 /// What was begun.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Begun {
-    /// When it is done, all counters are right.
+    /// The newest of `jobs`.
     job_id: Option<JobId>,
-    /// The job of each counter.
+    /// The job of each counter. A counter is right when its own is done.
     jobs: BTreeMap<&'static str, JobId>,
+    /// Whether a repair was under way already, and is one of these: it may be past what has been
+    /// damaged since it began.
+    joined: bool,
 }
 
 /// Begins to put both right.
@@ -47,11 +50,14 @@ pub(crate) struct Begun {
 ///
 /// Dropped, it may have been begun; asking again joins it then.
 pub(crate) async fn repair(counters: &Counters) -> Result<Begun, CounterError> {
-    let mut jobs = BTreeMap::new();
+    let mut begun = Begun::default();
     for (column, _) in COUNTED {
-        jobs.insert(column, counters.repair(column).await?.job);
+        let started = counters.repair(column).await?;
+        begun.jobs.insert(column, started.job);
+        begun.job_id = begun.job_id.max(Some(started.job));
+        begun.joined |= started.joined;
     }
-    Ok(Begun { job_id: jobs.values().max().copied(), jobs })
+    Ok(begun)
 }
 
 /// The newest run of each.

@@ -35,7 +35,8 @@ impl Counters {
     }
 
     /// Has a counter looked through and put right, in the background. If that is under way
-    /// already, this joins it.
+    /// already, this joins it ([`Started::joined`]): what drifts behind its cursor is left to the
+    /// next one.
     ///
     /// # Errors
     ///
