@@ -152,12 +152,13 @@ const CATALOGUE: &[Entry] = &[
     entry("jobs.invalid_setting", 500, "Invalid setting", "A name or a setting of a job is out of its range.", "Report it; correct the program."),
     entry("jobs.fenced", 409, "Superseded", "This run of the job is over; another one has begun.", "Undo what it did."),
     entry("jobs.foreign_transaction", 500, "Internal failure", "A transaction belongs to another kind of database than the queue.", "Report it; correct the program."),
-    // Webhooks.
+    // Counters.
     entry("counters.unknown", 404, "Not found", "No counter has this name.", "Correct the name, or declare the counter."),
     entry("counters.unknown_run", 404, "Not found", "There is no run of this job, or it was forgotten.", "Correct the number of the job."),
     entry("counters.invalid_spec", 500, "Counter does not fit", "The declaration of a counter does not fit the tables; nothing was written.", "Do what the log says: correct the declaration, or make the index."),
     not_run(entry("counters.busy", 503, "Busy", "Somebody else is repairing this counter.", "Try again after the wait.")),
     entry("counters.superseded", 409, "Superseded", "Another run of the same job has taken over.", "Look at its report."),
+    // Webhooks.
     entry("inbox.unknown_source", 404, "Not found", "No source of webhooks has this name.", "Correct the address, or the settings of the service."),
     entry("inbox.unverified", 401, "Not verified", "The delivery is not proved to be from its source; nothing was stored.", "Sign it with a key that is active; why it was refused is in the counters."),
     entry("inbox.too_large", 413, "Body too large", "The delivery is larger than its source may send; nothing was stored.", "Send less, or raise the limit of the source."),

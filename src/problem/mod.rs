@@ -333,41 +333,25 @@ impl From<JobsError> for Problem {
     }
 }
 
-impl From<CounterError> for Problem {
-    fn from(error: CounterError) -> Self {
-        if let CounterError::Jobs(jobs) = error {
-            return jobs.into();
+/// One line per fault of a concern that stands on the job queue: what the queue or its actor says
+/// means the same there.
+macro_rules! faults_over_jobs {
+    ($($fault:ident),+ $(,)?) => {$(
+        impl From<$fault> for Problem {
+            fn from(error: $fault) -> Self {
+                if let $fault::Jobs(jobs) = error {
+                    return jobs.into();
+                }
+                if let $fault::Call(call) = error {
+                    return call.into();
+                }
+                Self::from_fault(error)
+            }
         }
-        if let CounterError::Call(call) = error {
-            return call.into();
-        }
-        Self::from_fault(error)
-    }
+    )+};
 }
 
-impl From<InboxError> for Problem {
-    fn from(error: InboxError) -> Self {
-        if let InboxError::Jobs(jobs) = error {
-            return jobs.into();
-        }
-        if let InboxError::Call(call) = error {
-            return call.into();
-        }
-        Self::from_fault(error)
-    }
-}
-
-impl From<MailerError> for Problem {
-    fn from(error: MailerError) -> Self {
-        if let MailerError::Jobs(jobs) = error {
-            return jobs.into();
-        }
-        if let MailerError::Call(call) = error {
-            return call.into();
-        }
-        Self::from_fault(error)
-    }
-}
+faults_over_jobs!(CounterError, InboxError, MailerError);
 
 /// Of the document nothing is told but where it is not what was expected.
 impl From<DecodeError> for Problem {

@@ -21,41 +21,16 @@ use super::report::Totals;
 use super::sql::Subject;
 use super::store::{Begun, Run};
 use super::*;
+use crate::jobs::tests::{Base, on_each_database};
 use crate::jobs::tx::transact;
 use crate::jobs::{Backoff, JobId, Jobs, JobsBuilder};
 use crate::kernel::{RequestContext, Tree};
-use crate::store::postgres::testing::TestSchema;
 use crate::store::{Durability, SqliteOptions, SqliteStore, Store, StoreError, WallClock};
 
 /// LIMIT: longer than anything here takes on a machine that is busy.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// A database of its own. Tables of the tests are made in it as a service would.
-enum Base {
-    Sqlite(tempfile::TempDir),
-    Postgres(TestSchema),
-}
-
 impl Base {
-    fn sqlite() -> Self {
-        Self::Sqlite(tempfile::tempdir().unwrap())
-    }
-
-    async fn postgres() -> Option<Self> {
-        Some(Self::Postgres(TestSchema::find().await?))
-    }
-
-    async fn open(&self) -> Store {
-        match self {
-            Self::Sqlite(folder) => {
-                let options = SqliteOptions::file(folder.path().join("counters.db"));
-                let options = options.durability(Durability::Normal);
-                SqliteStore::open(options).await.unwrap().into()
-            }
-            Self::Postgres(schema) => schema.store().await.into(),
-        }
-    }
-
     /// A database with topics and posts.
     async fn shop(&self) -> Shop {
         let shop = Shop { store: self.open().await };
@@ -63,32 +38,6 @@ impl Base {
         shop
     }
 }
-
-/// Makes a test of each claim for each database.
-macro_rules! on_each_database {
-    ($($claim:ident,)*) => {
-        mod sqlite {
-            $(
-                #[actix::test]
-                async fn $claim() {
-                    super::$claim(super::Base::sqlite()).await;
-                }
-            )*
-        }
-
-        mod postgres {
-            $(
-                #[actix::test]
-                async fn $claim() {
-                    if let Some(base) = super::Base::postgres().await {
-                        super::$claim(base).await;
-                    }
-                }
-            )*
-        }
-    };
-}
-use on_each_database;
 
 /// `{}` is where tables are; `{key}` what a whole number is.
 const TABLES: &str = "

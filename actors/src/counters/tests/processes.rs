@@ -23,7 +23,7 @@ struct Repairer {
 impl Repairer {
     fn start(base: &Base) -> Self {
         let (database, schema) = match base {
-            Base::Sqlite(folder) => (folder.path().join("counters.db").display().to_string(), ""),
+            Base::Sqlite(folder) => (folder.path().join("jobs.db").display().to_string(), ""),
             Base::Postgres(schema) => (schema.address(), schema.name()),
         };
         let name = "counters::tests::processes::child_that_repairs_until_it_is_killed";

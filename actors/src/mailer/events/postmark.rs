@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::DeliveryKind;
 use super::reader::{EventError, Told, address, called, decode, member, own_number, rfc3339};
+use crate::hex::hex;
 use crate::mailer::provider::MAIL_ID;
 
 pub(super) const PROVIDER: &str = "postmark";
@@ -149,6 +150,5 @@ fn kind_of_change(change: &SubscriptionChange) -> DeliveryKind {
 
 /// An id of what makes an event this one.
 fn hash(parts: &[&str]) -> String {
-    let digits = Sha256::digest(parts.join("\n"));
-    digits.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(parts.join("\n")))
 }

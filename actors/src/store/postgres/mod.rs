@@ -194,7 +194,7 @@ impl PgStore {
     }
 
     /// Tells the other processes that `topic` has something new: at once, and at most once in
-    /// 20 ms per topic; what is told meanwhile is told after them. Never in the caller's
+    /// 5 ms per topic; what is told meanwhile is told after them. Never in the caller's
     /// transaction, so call it after the commit. Does not block.
     pub fn notify(&self, topic: &str) {
         self.inner.notifier.notify(topic);

@@ -1,7 +1,8 @@
 //! Tells other processes that a topic has something new.
 //!
 //! `NOTIFY` takes a lock for the whole cluster at commit, so one per row would put all commits
-//! in a line. Here it is one per topic in 5 ms, and never in a caller's transaction.
+//! in a line. Here it is one per topic in 5 ms, after the commit. Only in a transaction that somebody
+//! else has begun, whose commit nobody here sees, does [`NOTIFY`] have to be a part of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
