@@ -10,6 +10,7 @@ use super::core::Core;
 use super::error::MailerError;
 use super::lane::ProviderSpec;
 use super::state::OnUnknown;
+use super::store::Ledger;
 use super::{Deliver, Mailer};
 use crate::breaker::{Breaker, BreakerBuilder, ConfigError};
 use crate::jobs::Job;
@@ -150,6 +151,7 @@ impl MailerBuilder {
             return Err(MailerError::Providers);
         }
         let core = Core {
+            ledger: Ledger::new(self.store.clone()),
             store: self.store,
             lanes,
             config: self.config,

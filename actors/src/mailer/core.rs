@@ -13,7 +13,7 @@ use super::events::{DeliveryEvent, Recorded};
 use super::lane::{Lane, Ticket};
 use super::messages::MailEnqueued;
 use super::provider::{Idempotency, WireRequest};
-use super::store::{self, Attempt, Change, Ended, Look, NewMail, StoredMail};
+use super::store::{self, Attempt, Change, Ended, Ledger, Look, NewMail, Opened, StoredMail};
 use super::{EmailAddress, Mail, MailId};
 use crate::jobs::tx::{look, transact};
 use crate::jobs::{JobCx, JobId, Jobs, RunKey};
@@ -33,6 +33,7 @@ const SWEEP_STEPS: u32 = 500;
 /// What the handles, the job and the actor share.
 pub(super) struct Core {
     pub(super) store: Store,
+    pub(super) ledger: Ledger,
     pub(super) lanes: Vec<Lane>,
     pub(super) config: Config,
     pub(super) jobs: OnceLock<Jobs>,
@@ -107,8 +108,12 @@ impl Core {
     }
 
     pub(super) async fn insert(&self, new: NewMail) -> Result<MailEnqueued, MailerError> {
-        let (jobs, queue, now) = (self.jobs()?.clone(), Arc::clone(&self.config.queue), self.now());
-        transact!(&self.store, tx => store::insert(&tx, &jobs, &queue, &new, now))
+        let (jobs, queue) = (self.jobs()?.clone(), Arc::clone(&self.config.queue));
+        self.ledger.insert(new, jobs, queue, self.now()).await
+    }
+
+    pub(super) async fn open(&self, id: MailId) -> Result<Option<Opened>, MailerError> {
+        self.ledger.open(id, self.now()).await
     }
 
     pub(super) async fn find(
@@ -135,11 +140,10 @@ impl Core {
         &self,
         run: RunKey,
         id: MailId,
-        provider: &str,
-        request: &WireRequest,
+        provider: Arc<str>,
+        request: WireRequest,
     ) -> Result<u32, MailerError> {
-        let (provider, request, now) = (provider.to_owned(), request.clone(), self.now());
-        transact!(&self.store, tx => store::begin(&tx, run, id, &provider, &request, now))
+        self.ledger.begin(run, id, provider, request, self.now()).await
     }
 
     pub(super) async fn end_attempt(&self, id: MailId, ended: Ended) -> Result<(), StoreError> {
@@ -153,13 +157,16 @@ impl Core {
         ended: Option<Ended>,
         change: Change,
     ) -> Result<bool, MailerError> {
-        let (cx, now) = (cx.clone(), self.now());
-        transact!(&self.store, tx => store::finish(&tx, &cx, ended.as_ref(), &change, now))
+        self.ledger.finish(cx.clone(), ended, change, self.now()).await
     }
 
-    pub(super) async fn is_suppressed(&self, mail: &StoredMail) -> Result<bool, StoreError> {
-        let (mail, now) = (mail.clone(), self.now());
-        look!(&self.store, rows => store::is_still_suppressed(&rows, &mail, now))
+    pub(super) async fn is_suppressed(
+        &self,
+        mail: &StoredMail,
+        content: &Arc<Mail>,
+    ) -> Result<bool, StoreError> {
+        let (mail, content, now) = (mail.clone(), Arc::clone(content), self.now());
+        look!(&self.store, rows => store::is_still_suppressed(&rows, &mail, Some(&content), now))
     }
 
     pub(super) async fn cancel(&self, id: MailId) -> Result<bool, MailerError> {

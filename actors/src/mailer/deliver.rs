@@ -6,7 +6,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
-use super::MailId;
 use super::core::Core;
 use super::error::MailerError;
 use super::lane::{Lane, Ticket};
@@ -14,7 +13,8 @@ use super::provider::{Answer, Idempotency, Outcome, RecipientStatus, TransportEr
 use super::state::{
     self, AMBIGUOUS, Delivery, FREE, MailState, Next, OnUnknown, Situation, Verdict,
 };
-use super::store::{Attempt, Change, Ended, ProviderId, StoredMail};
+use super::store::{Attempt, Change, Ended, Opened, ProviderId, StoredMail};
+use super::{Mail, MailId};
 use crate::jobs::guard::Overload;
 use crate::jobs::retry::Backoff;
 use crate::jobs::{Class, Job, JobCx, JobError, JobPolicy, JobResult, JobsError};
@@ -50,13 +50,17 @@ impl Job for Deliver {
 
 /// Sends a mail, as far as one run gets.
 pub(super) async fn deliver(core: Arc<Core>, job: Deliver, cx: JobCx) -> JobResult {
-    let Some((mail, attempts)) = core.find(job.mail).await? else {
+    let Some(opened) = core.open(job.mail).await? else {
         return Err(JobError::discard("there is no such mail"));
     };
+    let Opened { mail, attempts, content, is_suppressed } = opened;
     if !mail.state.is_open() {
         return Ok(());
     }
-    Run { core, cx, mail, attempts, tried: Vec::new(), refused: None }.go().await
+    let content = content.map(Arc::new);
+    let (tried, refused) = (Vec::new(), None);
+    let suppressed = Some(is_suppressed);
+    Run { core, cx, mail, content, suppressed, attempts, tried, refused }.go().await
 }
 
 /// One run of the job.
@@ -64,6 +68,10 @@ struct Run {
     core: Arc<Core>,
     cx: JobCx,
     mail: StoredMail,
+    /// `None`: it was forgotten.
+    content: Option<Arc<Mail>>,
+    /// Whether a recipient was on the list a moment ago; `None`: that is to be looked up.
+    suppressed: Option<bool>,
     attempts: Vec<Attempt>,
     /// Providers that took nothing in this run.
     tried: Vec<Arc<str>>,
@@ -102,7 +110,7 @@ impl Run {
     }
 
     /// Ends a mail that must not be sent any more.
-    async fn may_not_be_sent(&self) -> Result<Option<JobResult>, JobError> {
+    async fn may_not_be_sent(&mut self) -> Result<Option<JobResult>, JobError> {
         let late = self.mail.deadline.is_some_and(|deadline| deadline <= self.core.now());
         let in_doubt = self.is_doubtful();
         // Nobody would know it again.
@@ -112,7 +120,7 @@ impl Run {
             Next::Accepted
         } else if late {
             Next::Expired
-        } else if self.core.is_suppressed(&self.mail).await? {
+        } else if self.is_suppressed().await? {
             Next::Suppressed
         } else if forgotten {
             state::in_doubt(self.mail.on_unknown)
@@ -120,6 +128,14 @@ impl Run {
             return Ok(None);
         };
         Ok(Some(self.end(next).await))
+    }
+
+    async fn is_suppressed(&mut self) -> Result<bool, JobError> {
+        match (self.suppressed.take(), &self.content) {
+            (Some(known), _) => Ok(known),
+            (None, Some(content)) => Ok(self.core.is_suppressed(&self.mail, content).await?),
+            (None, None) => Ok(false),
+        }
     }
 
     /// An attempt that an earlier run began and did not end may have been accepted.
@@ -152,7 +168,7 @@ impl Run {
         let Some((request, first_at)) = self.request(lane).await? else {
             return Ok(self.cannot_encode(name).await);
         };
-        let n = self.core.begin(self.cx.run(), self.mail.id, &name, &request).await?;
+        let n = self.begin(&name, &request).await?;
         let started_at = self.core.now();
         let answer = lane.provider.send(&request, self.time_left()).await;
         lane.learn(ticket, &answer, Instant::now());
@@ -190,18 +206,26 @@ impl Run {
         Ok(Step::Over(self.conclude(ended, next, accepted_as).await))
     }
 
+    async fn begin(&self, provider: &Arc<str>, request: &WireRequest) -> Result<u32, JobError> {
+        let (run, id) = (self.cx.run(), self.mail.id);
+        Ok(self.core.begin(run, id, Arc::clone(provider), request.clone()).await?)
+    }
+
     /// The request as it was frozen, or a new one; `None`: this provider cannot send this mail.
     async fn request(
         &self,
         lane: &Lane,
     ) -> Result<Option<(WireRequest, Option<Timestamp>)>, JobError> {
-        if let Some((request, at)) = self.core.wire(self.mail.id, lane.name()).await? {
+        // It was frozen when the first attempt at this provider began.
+        if self.attempts.iter().any(|attempt| *attempt.provider == *lane.name())
+            && let Some((request, at)) = self.core.wire(self.mail.id, lane.name()).await?
+        {
             return Ok(Some((request, Some(at))));
         }
-        let Some(mail) = self.core.content(self.mail.id).await? else {
+        let Some(mail) = &self.content else {
             return Err(JobError::discard("the content of the mail was forgotten"));
         };
-        match lane.provider.encode(self.mail.id, &mail) {
+        match lane.provider.encode(self.mail.id, mail) {
             Ok(request) => Ok(Some((request, None))),
             Err(error) => {
                 let provider = lane.name();

@@ -4,10 +4,13 @@
 //! to another ends its own attempts and changes no mail, unless it proves that one was accepted.
 
 mod events;
+mod ledger;
 mod rows;
 mod suppressions;
 
 use std::sync::Arc;
+
+use futures_util::future::try_join;
 
 use super::error::MailerError;
 use super::messages::MailEnqueued;
@@ -20,8 +23,9 @@ use crate::jobs::{JobCx, JobId, Jobs, RunKey};
 use crate::store::{StoreError, Timestamp};
 
 pub(super) use events::record;
+pub(super) use ledger::Ledger;
 pub use rows::Attempt;
-pub(super) use rows::{NewMail, StoredMail};
+pub(super) use rows::{NewMail, Opened, StoredMail};
 pub(super) use suppressions::{is_suppressed, prune as prune_suppressions, suppress, unsuppress};
 
 /// A mail that may still be sent.
@@ -105,9 +109,24 @@ pub(super) async fn find(
     id: MailId,
 ) -> Result<Option<(StoredMail, Vec<Attempt>)>, StoreError> {
     let Some(row) = tx.row(rows::MAIL, &[id_of(id)]).await? else { return Ok(None) };
-    let attempts = tx.rows(rows::ATTEMPTS, &[id_of(id)]).await?;
-    let attempts = attempts.into_iter().map(rows::attempt).collect::<Result<_, _>>()?;
-    Ok(Some((rows::mail(row)?, attempts)))
+    Ok(Some((rows::mail(row)?, attempts(tx, id).await?)))
+}
+
+async fn attempts(tx: &impl Rows, id: MailId) -> Result<Vec<Attempt>, StoreError> {
+    let rows = tx.rows(rows::ATTEMPTS, &[id_of(id)]).await?;
+    rows.into_iter().map(rows::attempt).collect()
+}
+
+/// What a run has to know of a mail.
+async fn open(tx: &impl Rows, id: MailId, now: Timestamp) -> Result<Option<Opened>, StoreError> {
+    let id_param = [id_of(id)];
+    let mail = tx.row(rows::MAIL_AND_CONTENT, &id_param);
+    let (row, attempts) = try_join(mail, attempts(tx, id)).await?;
+    let Some(mut row) = row else { return Ok(None) };
+    let content = rows::content(&mut row)?;
+    let mail = rows::mail(row)?;
+    let is_suppressed = is_still_suppressed(tx, &mail, content.as_ref(), now).await?;
+    Ok(Some(Opened { mail, attempts, content, is_suppressed }))
 }
 
 /// What is to be sent; `None`: it was forgotten.
@@ -134,7 +153,7 @@ pub(super) async fn wire(
 }
 
 /// Writes down that an attempt begins: from here on it may have been accepted.
-pub(super) async fn begin(
+async fn begin(
     tx: &impl JobTx,
     run: RunKey,
     id: MailId,
@@ -209,7 +228,7 @@ impl Change {
 
 /// Ends an attempt, whatever has become of the run, and changes the mail if the run still has its
 /// job; ends the job, if the mail is settled. `false`: the run was late.
-pub(super) async fn finish(
+async fn finish(
     tx: &impl JobTx,
     cx: &JobCx,
     ended: Option<&Ended>,
@@ -232,7 +251,6 @@ pub(super) async fn finish(
     apply(tx, change, OPEN, now).await?;
     if !change.state.is_open() {
         tx.complete(cx).await?;
-        set_job(tx, change.id, None).await?;
     }
     Ok(true)
 }
@@ -283,7 +301,9 @@ async fn apply(
                       then 'accepted' else ?2 end,
          provider = coalesce(?6, provider), provider_id = coalesce(?4, provider_id),
          updated_at = ?5, delivery = case when ?2 = 'accepted' and delivery = 'none' then 'sent'
-         else delivery end where id = ?1 and {from} returning 1"
+         else delivery end,
+         job_id = case when ?2 in ('queued', 'sending', 'retry_wait') then job_id end
+         where id = ?1 and {from} returning 1"
     );
     let params = [
         id_of(change.id),
@@ -359,14 +379,14 @@ pub(super) async fn give_up(
 pub(super) async fn is_still_suppressed(
     rows: &impl Rows,
     mail: &StoredMail,
+    content: Option<&Mail>,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    if mail.overrides_suppression {
-        return Ok(false);
-    }
-    match content(rows, mail.id).await? {
-        Some(content) => is_suppressed(rows, &mail.tenant, &content, now).await,
-        None => Ok(false),
+    match content {
+        Some(content) if !mail.overrides_suppression => {
+            is_suppressed(rows, &mail.tenant, content, now).await
+        }
+        _ => Ok(false),
     }
 }
 
@@ -410,7 +430,6 @@ pub(super) async fn bury(tx: &impl JobTx, id: MailId, now: Timestamp) -> Result<
     if !apply(tx, &change, &orphaned, now).await? {
         return Ok(false);
     }
-    set_job(tx, id, None).await?;
     let close = format!(
         "update {{mail_attempt}} set finished_at = ?2, outcome = '{AMBIGUOUS}', code = 'cut_off'
          where mail_id = ?1 and finished_at is null"

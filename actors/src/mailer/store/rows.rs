@@ -50,6 +50,16 @@ pub(in crate::mailer) struct StoredMail {
     pub(in crate::mailer) updated_at: Timestamp,
 }
 
+/// What a run has to know of a mail.
+pub(in crate::mailer) struct Opened {
+    pub(in crate::mailer) mail: StoredMail,
+    pub(in crate::mailer) attempts: Vec<Attempt>,
+    /// `None`: it was forgotten.
+    pub(in crate::mailer) content: Option<Mail>,
+    /// Whether a recipient is on the list.
+    pub(in crate::mailer) is_suppressed: bool,
+}
+
 /// One attempt to send a mail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -79,6 +89,16 @@ pub struct Attempt {
 pub(super) const MAIL: &str = "select id, tenant, kind, state, delivery, on_unknown, deadline_at,
     provider, provider_id, last_code, resend_of, created_at, updated_at, class,
     overrides_suppression, attempts_forgiven from {mail} where id = ?1";
+
+/// The same, and then what is in it.
+pub(super) const MAIL_AND_CONTENT: &str = "select id, tenant, kind, state, delivery, on_unknown,
+    deadline_at, provider, provider_id, last_code, resend_of, created_at, updated_at, class,
+    overrides_suppression, attempts_forgiven, content from {mail} where id = ?1";
+
+pub(super) fn content(row: &mut Row) -> Result<Option<Mail>, StoreError> {
+    let json = row.blob_or_none(16)?;
+    json.map(|json| serde_json::from_slice(&json).map_err(super::unwritable)).transpose()
+}
 
 pub(super) fn mail(mut row: Row) -> Result<StoredMail, StoreError> {
     Ok(StoredMail {

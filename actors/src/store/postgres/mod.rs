@@ -30,6 +30,7 @@ mod client;
 mod config;
 mod connect;
 mod error;
+mod group;
 mod listen;
 mod migrate;
 mod notify;
@@ -50,6 +51,7 @@ pub use config::PgOptions;
 #[cfg(feature = "sqlx")]
 pub(crate) use error::refused;
 pub use error::{commit, outcome};
+pub(crate) use group::{Batch, Group};
 pub use listen::Listening;
 pub(crate) use notify::{NOTIFY, payload};
 

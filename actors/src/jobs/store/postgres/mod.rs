@@ -6,7 +6,7 @@
 //!   the run, nothing else.
 //! - Claims skip what others have locked, so processes never wait for each other, and take no
 //!   longer when many jobs wait for a later time or are parked.
-//! - Single jobs of many callers share one commit; see [`group`].
+//! - Single jobs of many callers share one commit.
 //! - Whoever waits is woken after the commit, here at once and elsewhere by a notification.
 //!
 //! Rows are locked in the order of their ids or keys, so that transactions do not wait for each
@@ -17,7 +17,6 @@ mod cron;
 mod dead;
 mod decode;
 mod exact;
-mod group;
 mod guard;
 mod insert;
 mod nodes;
@@ -38,8 +37,8 @@ use super::{
     NewJob, Pruned, Pulse, QueueRow, Replayed, Rescued, RunError, Settle, Step, Stored,
 };
 use crate::jobs::{Class, JobId, NodeId, RunKey};
+use crate::store::postgres::{Batch, Group};
 use crate::store::{PgClient, PgStore, StoreError, Timestamp, Wakes, postgres};
-use group::Group;
 #[cfg(feature = "sqlx")]
 pub(crate) use session::SqlxConnection;
 pub(crate) use session::{Param, Row, Session, Told, defect};
@@ -52,14 +51,14 @@ const ALL_QUEUES: &str = "*";
 pub(crate) struct PgJobs {
     store: PgStore,
     sql: Arc<PgSql>,
-    group: Group,
+    group: Group<Singles>,
 }
 
 impl PgJobs {
     /// On the tables of `store`.
     pub(crate) fn new(store: PgStore) -> Self {
         let sql = Arc::new(PgSql::of(&store));
-        let group = Group::new(store.clone(), Arc::clone(&sql));
+        let group = Group::new(store.clone(), Singles(Arc::clone(&sql)));
         Self { store, sql, group }
     }
 
@@ -379,12 +378,32 @@ impl PgJobs {
         let (group, store) = (self.group.clone(), self.store.clone());
         Box::pin(async move {
             let queue = (job.0.run_at <= job.1).then(|| Arc::clone(&job.0.queue));
-            let inserted = group.insert(job).await?;
+            let inserted = group.store(job).await?;
             if let (Inserted::New(_), Some(queue)) = (inserted, queue) {
                 wake(&store, &queue);
             }
             Ok(vec![inserted])
         })
+    }
+}
+
+/// Single jobs of many callers.
+#[derive(Debug)]
+struct Singles(Arc<PgSql>);
+
+impl Batch for Singles {
+    type Item = insert::Enqueued;
+    type Answer = Inserted;
+
+    const ITEMS_MAX: usize = 512;
+
+    async fn store(
+        &self,
+        store: &PgStore,
+        jobs: Vec<insert::Enqueued>,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        let sql = Arc::clone(&self.0);
+        store.run(async move |client| insert::insert(client, sql, &jobs).await).await
     }
 }
 

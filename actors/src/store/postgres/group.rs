@@ -1,4 +1,4 @@
-//! Group commit: single jobs of many callers are stored together.
+//! Group commit: what many callers store is stored together.
 //!
 //! There is no timer. While the statements that are allowed at once are under way, what arrives
 //! waits and forms the next one, so a lone caller waits for nobody and many share one commit.
@@ -12,56 +12,68 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::PgSql;
-use super::insert::{Enqueued, insert};
-use crate::jobs::store::Inserted;
+use super::PgStore;
 use crate::kernel::RequestContext;
-use crate::store::{PgStore, StoreError};
+use crate::store::StoreError;
 
-/// LIMIT: statements under way at once; a second one fills the server's time while the first
-/// waits for the disk.
+/// LIMIT: batches under way at once; a second one fills the server's time while the first waits
+/// for the disk.
 const BATCHES_MAX: usize = 2;
 
-/// LIMIT: rows of one statement.
-const ROWS_MAX: usize = 512;
-
-/// LIMIT: rows that wait; who comes later waits for room.
+/// LIMIT: items that wait; who comes later waits for room.
 const WAITING_MAX: usize = 8_192;
 
 /// LIMIT: how long one waits for all this, where no request has an earlier deadline.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// Collects single jobs and stores them together. Cheap to clone; clones share the batches.
-#[derive(Clone)]
-pub(super) struct Group(Arc<Shared>);
+/// What is stored together, and how.
+pub(crate) trait Batch: Send + Sync + 'static {
+    /// What one caller wants stored.
+    type Item: Clone + Send + 'static;
+    /// What it is told.
+    type Answer: Send + 'static;
 
-struct Shared {
+    /// LIMIT: items of one batch.
+    const ITEMS_MAX: usize;
+
+    /// Stores some, and answers each, in their order. On an error nothing was written, unless that
+    /// says otherwise.
+    fn store(
+        &self,
+        store: &PgStore,
+        items: Vec<Self::Item>,
+    ) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
+}
+
+/// Collects single items and stores them together. Cheap to clone; clones share the batches.
+pub(crate) struct Group<B: Batch>(Arc<Shared<B>>);
+
+struct Shared<B: Batch> {
     store: PgStore,
-    sql: Arc<PgSql>,
-    state: Mutex<State>,
+    batch: B,
+    state: Mutex<State<B>>,
     room: Arc<Semaphore>,
 }
 
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Waiting>,
+struct State<B: Batch> {
+    waiting: VecDeque<Waiting<B>>,
     tickets: u64,
     batches: usize,
 }
 
-type Reply = oneshot::Sender<Result<Inserted, StoreError>>;
+type Reply<A> = oneshot::Sender<Result<A, StoreError>>;
 
-struct Waiting {
+struct Waiting<B: Batch> {
     ticket: u64,
-    job: Enqueued,
-    reply: Reply,
+    item: B::Item,
+    reply: Reply<B::Answer>,
     room: OwnedSemaphorePermit,
 }
 
-impl State {
-    fn push(&mut self, job: Enqueued, reply: Reply, room: OwnedSemaphorePermit) -> u64 {
+impl<B: Batch> State<B> {
+    fn push(&mut self, item: B::Item, reply: Reply<B::Answer>, room: OwnedSemaphorePermit) -> u64 {
         self.tickets += 1;
-        self.waiting.push_back(Waiting { ticket: self.tickets, job, reply, room });
+        self.waiting.push_back(Waiting { ticket: self.tickets, item, reply, room });
         self.tickets
     }
 
@@ -73,16 +85,17 @@ impl State {
     }
 }
 
-impl Group {
-    pub(super) fn new(store: PgStore, sql: Arc<PgSql>) -> Self {
+impl<B: Batch> Group<B> {
+    pub(crate) fn new(store: PgStore, batch: B) -> Self {
+        let state = State { waiting: VecDeque::new(), tickets: 0, batches: 0 };
         let room = Arc::new(Semaphore::new(WAITING_MAX));
-        Self(Arc::new(Shared { store, sql, state: Mutex::default(), room }))
+        Self(Arc::new(Shared { store, batch, state: Mutex::new(state), room }))
     }
 
-    /// Stores one job together with those of others, at most until the deadline of the request.
+    /// Stores one item together with those of others, at most until the deadline of the request.
     ///
-    /// CANCEL: dropped while it waits for its batch, the job is stored all the same.
-    pub(super) async fn insert(&self, job: Enqueued) -> Result<Inserted, StoreError> {
+    /// CANCEL: dropped while it waits for its batch, the item is stored all the same.
+    pub(crate) async fn store(&self, item: B::Item) -> Result<B::Answer, StoreError> {
         let longest = Instant::now() + WAIT_MAX;
         let deadline = RequestContext::current().and_then(|context| context.deadline());
         let until = deadline.map_or(longest, |deadline| deadline.min(longest));
@@ -90,7 +103,7 @@ impl Group {
         let room =
             room.map_err(|_late| StoreError::Timeout)?.map_err(|_gone| StoreError::Closed)?;
         let (reply, mut answer) = oneshot::channel();
-        let ticket = self.0.state.lock().push(job, reply, room);
+        let ticket = self.0.state.lock().push(item, reply, room);
         self.start();
         match timeout_at(until, &mut answer).await {
             Ok(Ok(answer)) => answer,
@@ -108,21 +121,27 @@ impl Group {
     }
 }
 
-impl fmt::Debug for Group {
+impl<B: Batch> Clone for Group<B> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<B: Batch> fmt::Debug for Group<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group").finish_non_exhaustive()
     }
 }
 
-/// The right to have one statement under way.
-struct Turn {
-    shared: Arc<Shared>,
+/// The right to have one batch under way.
+struct Turn<B: Batch> {
+    shared: Arc<Shared<B>>,
     /// Whether it counts; it stops to with the look that found nobody waiting.
     counts: bool,
 }
 
-impl Turn {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
+impl<B: Batch> Turn<B> {
+    fn take(shared: &Arc<Shared<B>>) -> Option<Self> {
         let mut state = shared.state.lock();
         if state.batches == BATCHES_MAX || state.waiting.is_empty() {
             return None;
@@ -141,32 +160,32 @@ impl Turn {
 
     /// INVARIANT: gives the turn back under the lock under which it saw nobody, so that whoever
     /// comes next finds it free.
-    fn next(&mut self) -> Option<Vec<Waiting>> {
+    fn next(&mut self) -> Option<Vec<Waiting<B>>> {
         let mut state = self.shared.state.lock();
-        let rows = state.waiting.len().min(ROWS_MAX);
-        if rows == 0 {
+        let items = state.waiting.len().min(B::ITEMS_MAX);
+        if items == 0 {
             state.batches -= 1;
             self.counts = false;
             return None;
         }
-        Some(state.waiting.drain(..rows).collect())
+        Some(state.waiting.drain(..items).collect())
     }
 
-    async fn store(&self, batch: Vec<Waiting>) {
-        let (jobs, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|one| (one.job, (one.reply, one.room))).unzip();
+    async fn store(&self, batch: Vec<Waiting<B>>) {
+        let (items, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|one| (one.item, (one.reply, one.room))).unzip();
         // Kept for the case that one of them spoils it for all.
-        let spare = (jobs.len() > 1).then(|| jobs.clone());
-        match (self.insert(jobs).await, spare) {
+        let spare = (items.len() > 1).then(|| items.clone());
+        match (self.try_store(items).await, spare) {
             (Ok(answers), _) => {
                 for ((reply, _room), answer) in replies.into_iter().zip(answers) {
                     drop(reply.send(Ok(answer)));
                 }
             }
-            (Err(error), Some(jobs)) if is_of_one(&error) => {
-                for ((reply, _room), job) in replies.into_iter().zip(jobs) {
-                    let answer = self.insert(vec![job]).await;
-                    drop(reply.send(answer.map(|all| all.first().copied()).and_then(one)));
+            (Err(error), Some(items)) if is_of_one(&error) => {
+                for ((reply, _room), item) in replies.into_iter().zip(items) {
+                    let answer = self.try_store(vec![item]).await;
+                    drop(reply.send(answer.and_then(only)));
                 }
             }
             (Err(error), _) => {
@@ -177,15 +196,14 @@ impl Turn {
         }
     }
 
-    async fn insert(&self, jobs: Vec<Enqueued>) -> Result<Vec<Inserted>, StoreError> {
-        let sql = Arc::clone(&self.shared.sql);
-        self.shared.store.run(async move |client| insert(client, sql, &jobs).await).await
+    async fn try_store(&self, items: Vec<B::Item>) -> Result<Vec<B::Answer>, StoreError> {
+        self.shared.batch.store(&self.shared.store, items).await
     }
 }
 
 /// CANCEL: dropped in the middle, because the runtime ends, it lets those go who wait if nobody
 /// else works for them.
-impl Drop for Turn {
+impl<B: Batch> Drop for Turn<B> {
     fn drop(&mut self) {
         if self.counts {
             let mut state = self.shared.state.lock();
@@ -201,11 +219,16 @@ impl Drop for Turn {
     }
 }
 
-fn one(answer: Option<Inserted>) -> Result<Inserted, StoreError> {
-    answer.ok_or_else(|| super::session::defect("a job has no answer"))
+fn only<A>(answers: Vec<A>) -> Result<A, StoreError> {
+    let none =
+        || StoreError::Failed(StoreError::source(std::io::Error::other("an item has no answer")));
+    answers.into_iter().next().ok_or_else(none)
 }
 
-/// Whether the error may be that of one row, and nothing was written.
-fn is_of_one(error: &StoreError) -> bool {
-    matches!(error, StoreError::Constraint { .. } | StoreError::Failed(_))
+/// Whether the error may be that of one item, and nothing was written.
+const fn is_of_one(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Constraint { .. } | StoreError::EnumRejected { .. } | StoreError::Failed(_)
+    )
 }
