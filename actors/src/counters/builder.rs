@@ -56,7 +56,7 @@ impl Counters {
             counters: BTreeMap::new(),
             schedules: Vec::new(),
             settings: Settings {
-                batch: 1..=5_000,
+                batch: 1..=20_000,
                 target,
                 lock_timeout: Duration::from_secs(1),
                 statement_timeout: Duration::from_secs(5),
@@ -93,7 +93,7 @@ impl CountersBuilder {
         self
     }
 
-    /// How many parents a batch may have. Default 1 to 5,000; 1 to 50,000. A batch that failed is
+    /// How many parents a batch may have. Default 1 to 20,000; 1 to 50,000. A batch that failed is
     /// halved, down to one parent.
     pub const fn batch(mut self, parents: RangeInclusive<u32>) -> Self {
         self.settings.batch = parents;

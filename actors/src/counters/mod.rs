@@ -132,7 +132,7 @@
 //! |---|---|
 //! | counters of a service; levels below a parent; columns of a key | 256; 5; 4 |
 //! | a filter | 1,000 bytes |
-//! | parents of a batch | 5,000; up to 50,000 |
+//! | parents of a batch | 20,000; up to 50,000 |
 //! | failures of a run in a row, before its job is tried again later | 20 |
 //! | attempts of a run's job | 20; a turn that is over is none |
 //! | examples in a report; bytes of a value there | 20; 200 |

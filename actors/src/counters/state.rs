@@ -20,7 +20,7 @@ use crate::store::StoreError;
 use super::error::CounterError;
 
 /// LIMIT: failures in a row before a run gives up.
-/// From 5,000 parents to one, and from there to the longest time, it takes 18.
+/// From 20,000 parents to one, and from there to the longest time, it takes 20.
 pub(super) const FAILURES_MAX: u32 = 20;
 /// LIMIT: how many times the time for one statement is doubled for a parent of many children.
 const DOUBLINGS_MAX: u32 = 6;
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_single_parent_has_got_all_the_time_there_is_before_a_run_gives_up() {
-        let mut pace = Pace::new(5_000, 1..=5_000, TARGET);
+        let mut pace = Pace::new(20_000, 1..=20_000, TARGET);
         for _ in 0..FAILURES_MAX {
             assert!(matches!(pace.failed(Failure::Contention, 0.5), Next::Again(_)));
         }

@@ -95,6 +95,7 @@ pub(super) enum End {
 #[derive(Debug)]
 struct Statements {
     window: [String; 2],
+    rest: [String; 2],
     detect: [String; 2],
     add: [String; 2],
     nulls: [String; 2],
@@ -108,6 +109,7 @@ impl Statements {
         let both = |sql: fn(&Subject, bool) -> String| [false, true].map(|has| sql(subject, has));
         Self {
             window: both(sql::repair::window),
+            rest: both(sql::repair::rest),
             detect: both(sql::repair::detect),
             add: both(sql::repair::add),
             nulls: both(sql::repair::nulls),

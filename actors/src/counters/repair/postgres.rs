@@ -85,17 +85,24 @@ impl Batch<'_> {
     }
 
     async fn window(&self) -> Result<Option<Window>, StoreError> {
-        let run = &self.order.run;
-        let sql = Statements::of(&self.repair.statements.window, run);
-        let mut params = vec![self.order.size.to_string()];
-        params.extend(run.cursor.iter().flatten().cloned());
-        let Some(row) = self.rows(&sql, &params).await?.into_iter().next() else {
-            return Ok(None);
-        };
-        let keys = self.repair.subject.key.len();
+        let (keys, size) = (self.repair.subject.key.len(), self.order.size);
+        let full = self.after(&self.repair.statements.window, size.saturating_sub(1)).await?;
+        if let Some(row) = full.first() {
+            return Ok(Some(Window { last: key(row, keys)?, count: size.into() }));
+        }
+        let rest = self.after(&self.repair.statements.rest, size).await?;
+        let Some(row) = rest.first() else { return Ok(None) };
         let count: String = row.try_get(keys)?;
         let count = count.parse().or(Err(defect("a number of parents is none")))?;
-        Ok(Some(Window { last: key(&row, keys)?, count }))
+        Ok(Some(Window { last: key(row, keys)?, count }))
+    }
+
+    /// Runs one of the statements about what comes after the cursor.
+    async fn after(&self, both: &[String; 2], number: u32) -> Result<Vec<Row>, StoreError> {
+        let run = &self.order.run;
+        let mut params = vec![number.to_string()];
+        params.extend(run.cursor.iter().flatten().cloned());
+        self.rows(&Statements::of(both, run), &params).await
     }
 
     /// Runs one of the statements over a window.

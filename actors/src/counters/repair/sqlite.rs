@@ -44,20 +44,49 @@ type Found = (Option<Window>, Vec<Sample>);
 
 fn find(connection: &Connection, repair: &Repair, order: &Order) -> Result<Found, StoreError> {
     let keys = repair.subject.key.len();
-    let run = &order.run;
-    let cursor = run.cursor.iter().flatten();
-    let mut select = connection.prepare_cached(&Statements::of(&repair.statements.window, run))?;
-    let size = order.size.to_string();
-    let mut rows = select.query(params_from_iter(std::iter::once(&size).chain(cursor.clone())))?;
-    let Some(row) = rows.next()? else { return Ok((None, Vec::new())) };
-    let count: String = row.get(keys)?;
-    let count = count.parse().or(Err(defect("a number of parents is none")))?;
-    let window = Window { last: key(row, keys)?, count };
-    let mut select = connection.prepare_cached(&Statements::of(&repair.statements.detect, run))?;
-    let rows = select
-        .query_map(params_from_iter(window.last.iter().chain(cursor)), |row| sample(row, keys))?;
+    let Some(window) = window(connection, repair, order)? else { return Ok((None, Vec::new())) };
+    let params = window.last.iter().chain(order.run.cursor.iter().flatten());
+    let sql = Statements::of(&repair.statements.detect, &order.run);
+    let mut select = connection.prepare_cached(&sql)?;
+    let rows = select.query_map(params_from_iter(params), |row| sample(row, keys))?;
     let wrong = rows.collect::<Result<_, _>>()?;
     Ok((Some(window), wrong))
+}
+
+fn window(
+    connection: &Connection,
+    repair: &Repair,
+    order: &Order,
+) -> Result<Option<Window>, StoreError> {
+    let Repair { statements, subject, .. } = repair;
+    let (keys, size) = (subject.key.len(), order.size);
+    let full = |row: &Row<'_>| Ok(Window { last: key(row, keys)?, count: size.into() });
+    if let Some(window) =
+        after(connection, &statements.window, order, size.saturating_sub(1), full)?
+    {
+        return Ok(Some(window));
+    }
+    let rest = |row: &Row<'_>| {
+        let count: String = row.get(keys)?;
+        let count = count.parse().or(Err(defect("a number of parents is none")))?;
+        Ok(Window { last: key(row, keys)?, count })
+    };
+    after(connection, &statements.rest, order, size, rest)
+}
+
+/// Runs one of the statements about what comes after the cursor.
+fn after<T>(
+    connection: &Connection,
+    both: &[String; 2],
+    order: &Order,
+    number: u32,
+    read: impl FnOnce(&Row<'_>) -> Result<T, StoreError>,
+) -> Result<Option<T>, StoreError> {
+    let number = number.to_string();
+    let params = std::iter::once(&number).chain(order.run.cursor.iter().flatten());
+    let mut select = connection.prepare_cached(&Statements::of(both, &order.run))?;
+    let mut rows = select.query(params_from_iter(params))?;
+    rows.next()?.map(read).transpose()
 }
 
 /// Sets what is wrong, one row after the other: mostly there are few.

@@ -43,16 +43,30 @@ fn check(found: &str, expected: &str) {
 }
 
 #[test]
-fn a_window_is_the_next_parents_by_key() {
+fn a_full_window_is_found_along_the_key() {
     check(
         &repair::window(&postgres(), true),
+        r#"select k."id"::text from "topics" k where k."id" > $2::text::bigint
+          order by k."id" limit 1 offset $1::text::bigint"#,
+    );
+    check(
+        &repair::window(&sqlite(), false),
+        r#"select cast(k."id" as text) from "topics" k
+          order by k."id" limit 1 offset cast(?1 as integer)"#,
+    );
+}
+
+#[test]
+fn the_last_window_is_the_next_parents_by_key() {
+    check(
+        &repair::rest(&postgres(), true),
         r#"select x.k1::text, (count(*) over ())::text
            from (select k."id" as k1 from "topics" k where k."id" > $2::text::bigint
                  order by k."id" limit $1::text::bigint) x
           order by x.k1 desc limit 1"#,
     );
     check(
-        &repair::window(&sqlite(), false),
+        &repair::rest(&sqlite(), false),
         r#"select cast(x.k1 as text), cast(count(*) over () as text)
            from (select k."id" as k1 from "topics" k
                  order by k."id" limit cast(?1 as integer)) x
@@ -144,7 +158,7 @@ fn on_sqlite_what_is_wrong_is_set_by_its_key() {
 fn composite_keys_are_compared_as_rows() {
     let key = vec![("\"shop\"".into(), Kind::Text), ("\"id\"".into(), Kind::Uuid)];
     let subject = Subject { key, ..postgres() };
-    let window = repair::window(&subject, true);
+    let window = repair::rest(&subject, true);
     assert!(window.contains("(k.\"shop\", k.\"id\") > ($2::text, $3::text::uuid)"), "{window}");
     assert!(window.ends_with("order by x.k1 desc, x.k2 desc limit 1"), "{window}");
     let detect = repair::detect(&subject, true);

@@ -9,17 +9,30 @@
 use super::{Dialect, Level, Subject, tuple};
 use crate::counters::spec::Maintain;
 
-/// The window of a batch: the last key, and how many parents there are up to it. Parameters: how
-/// many there may be, then the cursor. No row: there are none.
+/// The last key of a window that is full. Parameters: how many parents it has beside the last, then
+/// the cursor. No row: so many are not left.
+///
+/// It only walks along an index: to sort the keys or to count them, as [`rest`] does, takes longer
+/// than to count the children of some.
 pub(in crate::counters) fn window(subject: &Subject, has_cursor: bool) -> String {
+    let parent = &subject.parent;
+    let keys = subject.key.iter().map(|(name, kind)| subject.shown(&format!("k.{name}"), *kind));
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    let (after, up) = (after(subject, has_cursor), order(subject, "k.", ""));
+    let skipped = match subject.dialect {
+        Dialect::Sqlite => "cast(?1 as integer)",
+        Dialect::Postgres { .. } => "$1::text::bigint",
+    };
+    format!("select {keys} from {parent} k{after} order by {up} limit 1 offset {skipped}")
+}
+
+/// The last window of a run: the last key, and how many parents there are up to it. Parameters: how
+/// many there may be, then the cursor. No row: there are none.
+pub(in crate::counters) fn rest(subject: &Subject, has_cursor: bool) -> String {
     let Subject { parent, .. } = subject;
     let columns = subject.numbered().map(|(number, name, _)| format!("k.{name} as {number}"));
     let columns = columns.collect::<Vec<_>>().join(", ");
-    let after = if has_cursor {
-        format!(" where {} > {}", subject.key_of("k"), subject.key_at(2))
-    } else {
-        String::new()
-    };
+    let after = after(subject, has_cursor);
     let shown =
         subject.numbered().map(|(number, _, kind)| subject.shown(&format!("x.{number}"), kind));
     let shown = shown.collect::<Vec<_>>().join(", ");
@@ -33,6 +46,15 @@ pub(in crate::counters) fn window(subject: &Subject, has_cursor: bool) -> String
    from (select {columns} from {parent} k{after} order by {up} limit {limit}) x
   order by {down} limit 1"
     )
+}
+
+/// That a parent comes after the cursor, which is the second parameter.
+fn after(subject: &Subject, has_cursor: bool) -> String {
+    if has_cursor {
+        format!(" where {} > {}", subject.key_of("k"), subject.key_at(2))
+    } else {
+        String::new()
+    }
 }
 
 /// What is wrong in a window. Rows: the key, what the counter is, what it should be, and the

@@ -18,6 +18,7 @@ async fn on_postgres_a_batch_reads_its_window_only() {
     let recounted = shop.subject(&shop.posts().strategy(Strategy::Recount)).await.unwrap();
     for sql in [
         sql::repair::window(&subject, true),
+        sql::repair::rest(&subject, true),
         sql::repair::detect(&subject, true),
         sql::repair::add(&subject, true),
         sql::repair::nulls(&subject, true),
@@ -42,6 +43,7 @@ async fn on_sqlite_a_batch_reads_its_window_only() {
     let Store::Sqlite(store) = &shop.store else { return };
     for sql in [
         sql::repair::window(&subject, true),
+        sql::repair::rest(&subject, true),
         sql::repair::detect(&subject, true),
         sql::repair::set(&subject),
     ] {

@@ -9,6 +9,7 @@ mod doubts;
 mod events;
 mod fault_server;
 mod golden;
+mod groups;
 mod headers;
 mod html;
 mod injection;

@@ -1,0 +1,62 @@
+//! What many mails share, and what they do not.
+
+use futures_util::future::join_all;
+
+use super::claims::{NO_KEYS, address};
+use super::stage::{Script, Stage, mail, mail_to};
+use crate::jobs::tests::{Base, on_each_database};
+use crate::kernel::{RequestContext, RequestId};
+use crate::mailer::{MailEnqueued, MailState, MailerError};
+
+on_each_database! {
+    one_that_is_refused_costs_the_others_of_its_group_nothing,
+    each_of_a_group_belongs_to_its_own_request,
+}
+
+async fn one_that_is_refused_costs_the_others_of_its_group_nothing(base: Base) {
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder).await;
+    let mailer = &stage.mailer;
+    let known = mailer.enqueue(mail("known")).key("taken").await.unwrap().id();
+    mailer.suppress("", &address("gone@example.com"), "bounced", None).await.unwrap();
+    let enqueue = async |number: u32| match number % 4 {
+        0 => mailer.enqueue(mail("other words")).key("taken").await,
+        1 => mailer.enqueue(mail_to("gone@example.com", "hello")).await,
+        2 => mailer.enqueue(mail("known")).key("taken").await,
+        _ => mailer.enqueue(mail(&format!("mail {number}"))).await,
+    };
+    let answers = join_all((0..200).map(enqueue)).await;
+    for (number, answer) in answers.into_iter().enumerate() {
+        match (number % 4, answer) {
+            (0, Err(MailerError::KeyConflict { id })) => assert_eq!(id, known),
+            (1, Err(MailerError::Suppressed)) => {}
+            (2, Ok(MailEnqueued::Replayed(id))) => assert_eq!(id, known),
+            (3, Ok(MailEnqueued::New(id))) => {
+                stage.reaches(id, MailState::Accepted).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(stage.count("select count(*) from {mail}").await, 51);
+    assert_eq!(one.sent().len(), 51);
+    stage.stop().await;
+}
+
+async fn each_of_a_group_belongs_to_its_own_request(base: Base) {
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder).await;
+    // Nobody sends them meanwhile.
+    stage.jobs.pause("mail").await.unwrap();
+    let requests: Vec<_> = (0..50).map(|_| RequestContext::new(RequestId::generate())).collect();
+    let enqueue = async |request: &RequestContext| {
+        request.clone().scope(async { stage.send(mail("hello")).await }).await
+    };
+    join_all(requests.iter().map(enqueue)).await;
+    assert_eq!(stage.count("select count(distinct meta) from {job}").await, 50);
+    for request in requests {
+        let sql = "select 1 from {job} where meta like ?1";
+        let like = format!("%{}%", request.id());
+        assert_eq!(stage.rows(sql, vec![like.as_str().into()]).await, 1);
+    }
+    stage.stop().await;
+}
