@@ -326,11 +326,13 @@ impl SchemaEnums {
 
     fn dialect(&self, store: &Store) -> Dialect {
         match store {
-            Store::Sqlite(_) => {
-                Dialect::Sqlite(self.settings.strategy.unwrap_or_else(SqliteStrategy::of_library))
-            }
+            Store::Sqlite(_) => Dialect::Sqlite(self.strategy()),
             Store::Postgres(_) => Dialect::Postgres,
         }
+    }
+
+    pub(super) fn strategy(&self) -> SqliteStrategy {
+        self.settings.strategy.unwrap_or_else(SqliteStrategy::of_library)
     }
 }
 

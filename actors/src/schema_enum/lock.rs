@@ -81,7 +81,7 @@ pub(super) fn compare(locked: &str, enums: &SchemaEnums) -> Result<(), String> {
     if lock.columns == columns {
         return Ok(());
     }
-    let strategy = SqliteStrategy::of_library();
+    let strategy = enums.strategy();
     let mut text = String::new();
     for (name, dialect) in
         [("PostgreSQL", Dialect::Postgres), ("SQLite", Dialect::Sqlite(strategy))]

@@ -1,6 +1,8 @@
 //! A batch on PostgreSQL.
 
 use deadpool_postgres::Transaction;
+use futures_util::TryFutureExt;
+use futures_util::future::try_join3;
 use tokio::time::Instant;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{IsolationLevel, Row};
@@ -50,11 +52,14 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     async fn work(&self) -> Result<(Option<Window>, Vec<Sample>), CounterError> {
-        self.bound().await?;
-        if self.order.run.mode == Mode::Repair {
-            self.exclude().await?;
-        }
-        let Some(window) = self.window().await? else { return Ok((None, Vec::new())) };
+        // In this order, without waiting for answers in between.
+        let ((), (), window) = try_join3(
+            self.bound().err_into::<CounterError>(),
+            self.exclude(),
+            self.window().err_into(),
+        )
+        .await?;
+        let Some(window) = window else { return Ok((None, Vec::new())) };
         let wrong = match (self.order.run.mode, self.repair.subject.adds) {
             (Mode::Report, _) => self.wrong(&self.repair.statements.detect, &window).await?,
             (Mode::Repair, true) => self.add(&window).await?,
@@ -76,7 +81,11 @@ impl Batch<'_> {
         Ok(self.tx.batch_execute(&set).await?)
     }
 
+    /// Who only looks excludes nobody.
     async fn exclude(&self) -> Result<(), CounterError> {
+        if self.order.run.mode == Mode::Report {
+            return Ok(());
+        }
         let name = self.repair.subject.lock_name();
         let row = self.tx.query_typed(LOCK, &[(&name, Type::TEXT)]).await;
         let row = row.map_err(StoreError::from)?.into_iter().next();

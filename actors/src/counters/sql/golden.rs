@@ -75,15 +75,17 @@ fn the_last_window_is_the_next_parents_by_key() {
 }
 
 #[test]
-fn drift_is_added_in_one_statement_whose_window_is_said_twice() {
+fn drift_is_added_in_one_statement_that_says_its_window_wherever_it_reads() {
     check(
         &repair::add(&postgres(), true),
         r#"with seen as materialized (
-             select k."id" as k1, k."posts_count" as had,
-                    (select count(*)
-                       from (select * from "posts" as "posts" where (deleted_at is null)) c
-                      where c."topic_id" = k."id") as due
-               from "topics" k where k."id" <= $1::text::bigint and k."id" > $2::text::bigint),
+             select k."id" as k1, k."posts_count" as had, coalesce(t.n, 0) as due
+               from "topics" k left join
+                 (select c."topic_id" as k1, count(*) as n
+                   from (select * from "posts" as "posts" where (deleted_at is null)) c
+                  where c."topic_id" <= $1::text::bigint and c."topic_id" > $2::text::bigint
+                  group by c."topic_id") t on t.k1 = k."id"
+              where k."id" <= $1::text::bigint and k."id" > $2::text::bigint),
            wrong as (select *, due - coalesce(had, 0) as d from seen where had is distinct from due),
            s as materialized (select * from wrong order by k1)
            update "topics" p set "posts_count" = p."posts_count" + s.d from s

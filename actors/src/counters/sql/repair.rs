@@ -6,7 +6,7 @@
 //! ORDER: the window is repeated wherever the parent is named. Without that, PostgreSQL reads and
 //! hashes the whole parent table for each batch.
 
-use super::{Dialect, Level, Subject, tuple};
+use super::{Dialect, Kind, Level, Subject, tuple};
 use crate::counters::spec::Maintain;
 
 /// The last key of a window that is full. Parameters: how many parents it has beside the last, then
@@ -60,7 +60,7 @@ fn after(subject: &Subject, has_cursor: bool) -> String {
 /// What is wrong in a window. Rows: the key, what the counter is, what it should be, and the
 /// difference where there is one; all as texts.
 pub(in crate::counters) fn detect(subject: &Subject, has_cursor: bool) -> String {
-    let seen = seen(subject, &from_window(subject, has_cursor));
+    let seen = seen_in_window(subject, has_cursor, "");
     let shown = shown(subject, "");
     let by = numbered_order(subject, "", "");
     format!("with {seen}\nselect {shown} from wrong order by {by}")
@@ -73,12 +73,9 @@ pub(in crate::counters) fn detect(subject: &Subject, has_cursor: bool) -> String
 /// Those that are null are left to [`recount`]: what others add to them is lost.
 pub(in crate::counters) fn add(subject: &Subject, has_cursor: bool) -> String {
     let Subject { parent, column, .. } = subject;
-    let from = format!(
-        "{}{}",
-        from_window(subject, has_cursor),
-        if subject.nullable { format!(" and k.{column} is not null") } else { String::new() }
-    );
-    let seen = seen(subject, &from);
+    let known =
+        if subject.nullable { format!(" and k.{column} is not null") } else { String::new() };
+    let seen = seen_in_window(subject, has_cursor, &known);
     let by = numbered_order(subject, "", "");
     let (touch, shown) = (subject.touched(), shown(subject, "s."));
     let (same, within) = (same(subject, "s"), range(subject, "p", has_cursor));
@@ -121,7 +118,7 @@ pub(in crate::counters) fn lock(subject: &Subject) -> String {
 pub(in crate::counters) fn recount(subject: &Subject) -> String {
     let Subject { parent, column, .. } = subject;
     let from = format!("{} join {parent} k on {}", listed(subject), same_as(subject, "k", "u"));
-    let seen = seen(subject, &from);
+    let seen = seen(subject, &from, &due(subject, "k"));
     let (touch, shown, same) = (subject.touched(), shown(subject, "s."), same(subject, "s"));
     format!(
         "with {seen}
@@ -140,12 +137,48 @@ pub(in crate::counters) fn set(subject: &Subject) -> String {
     format!("update {parent} as p set {column} = {due}{touch} where {key} = {at}")
 }
 
+/// `seen` and `wrong` of the parents of a window of which `also` is true.
+fn seen_in_window(subject: &Subject, has_cursor: bool, also: &str) -> String {
+    let (parent, within) = (&subject.parent, range(subject, "k", has_cursor));
+    match grouped(subject, has_cursor) {
+        Some(join) => {
+            let from = format!("{parent} k left join {join} where {within}{also}");
+            let counted = if subject.agg.is_additive() { "coalesce(t.n, 0)" } else { "t.n" };
+            seen(subject, &from, &still_due(subject, "k", counted.to_owned()))
+        }
+        None => {
+            let from = format!("{parent} k where {within}{also}");
+            seen(subject, &from, &due(subject, "k"))
+        }
+    }
+}
+
+/// What the children of a window's parents come to, read along their index in one go, which takes
+/// less than to look up those of one parent after the other. `None`: what follows from the keys of
+/// the parents is not sure to hold for those of the children (texts have collations), or is no range
+/// of an index (of several columns, or of several tables).
+fn grouped(subject: &Subject, has_cursor: bool) -> Option<String> {
+    let ([level], [(key, kind)]) = (subject.levels.as_slice(), subject.key.as_slice()) else {
+        return None;
+    };
+    let [foreign_key] = level.foreign_key.as_slice() else { return None };
+    if !subject.dialect.is_postgres() || !matches!(kind, Kind::Integer | Kind::Uuid) {
+        return None;
+    }
+    let (rows, aggregate) = (level.rows(&level.table), subject.aggregate());
+    let within = between(subject, &format!("c.{foreign_key}"), has_cursor);
+    Some(format!(
+        "(select c.{foreign_key} as k1, {aggregate} as n from {rows} c
+       where {within} group by c.{foreign_key}) t on t.k1 = k.{key}"
+    ))
+}
+
 /// `seen`: parents, what their counter is and what it should be, in one snapshot; `wrong`: those
 /// where these differ.
-fn seen(subject: &Subject, from: &str) -> String {
+fn seen(subject: &Subject, from: &str, due: &str) -> String {
     let columns = subject.numbered().map(|(number, name, _)| format!("k.{name} as {number}"));
     let columns = columns.collect::<Vec<_>>().join(", ");
-    let (column, due) = (&subject.column, due(subject, "k"));
+    let column = &subject.column;
     let difference = match subject.agg.is_additive() {
         true => "due - coalesce(had, 0)",
         false => "null",
@@ -161,7 +194,10 @@ wrong as (select *, {difference} as d from seen where had is distinct from due)"
 /// What the counter of a parent should be: what its children come to, less what is still to be
 /// folded into it.
 fn due(subject: &Subject, parent: &str) -> String {
-    let truth = truth(subject, parent);
+    still_due(subject, parent, truth(subject, parent))
+}
+
+fn still_due(subject: &Subject, parent: &str, truth: String) -> String {
     match (subject.maintain, subject.key.first()) {
         (Maintain::Deferred, Some((name, kind))) => {
             let key = subject.shown(&format!("{parent}.{name}"), *kind);
@@ -202,13 +238,13 @@ fn truth(subject: &Subject, parent: &str) -> String {
     format!("(select {} from {from} where {top})", subject.aggregate())
 }
 
-fn from_window(subject: &Subject, has_cursor: bool) -> String {
-    format!("{} k where {}", subject.parent, range(subject, "k", has_cursor))
-}
-
 /// The window, as a condition on the parent.
 fn range(subject: &Subject, row: &str, has_cursor: bool) -> String {
-    let (key, last) = (subject.key_of(row), subject.key_at(1));
+    between(subject, &subject.key_of(row), has_cursor)
+}
+
+fn between(subject: &Subject, key: &str, has_cursor: bool) -> String {
+    let last = subject.key_at(1);
     if has_cursor {
         format!("{key} <= {last} and {key} > {}", subject.key_at(1 + subject.keys()))
     } else {

@@ -270,7 +270,7 @@ async fn what_a_provider_without_keys_may_have_is_not_sent_again_after_a_hundred
 }
 
 async fn two_processes_lose_and_double_no_mail_of_a_provider_with_faults(base: Base) {
-    const MAILS: usize = 2_000;
+    const MAILS: usize = 10_000;
     let office = PostOffice::open(Manner::Faulty).await;
     let address = office.address.to_string();
     let post = Post::start(base.open().await, Asks::Both, &address, 0).await;

@@ -175,7 +175,7 @@ macro_rules! on_each_database {
             $(
                 #[tokio::test]
                 async fn $claim() {
-                    let strategy = crate::schema_enum::SqliteStrategy::Constraint;
+                    let strategy = crate::schema_enum::SqliteStrategy::of_library();
                     super::$claim(crate::schema_enum::tests::Shop::sqlite(strategy).await).await;
                 }
             )*

@@ -14,7 +14,8 @@ fn statements(before: Option<&'static EnumSpec>, after: &'static EnumSpec) -> (S
         || NOTHING.to_owned(),
         |spec| format!("{{\"columns\": {}}}", columns_json(spec)),
     );
-    let difference = compare(&before, &SchemaEnums::new([after])).unwrap_err();
+    let enums = SchemaEnums::new([after]).sqlite_strategy(SqliteStrategy::Constraint);
+    let difference = compare(&before, &enums).unwrap_err();
     let (postgres, sqlite) = difference.split_once("=== SQLite ===").unwrap();
     let plain = |script: &str| {
         let is_statement =
