@@ -19,7 +19,7 @@ use super::handlers::{EventCx, Handler, Handlers};
 use super::raw_json::RawJson;
 use super::run::{self, EventJob, Prune};
 use super::source::Source;
-use super::store::{Enqueuer, Tables};
+use super::store::Enqueuer;
 use super::upcast::Upcasters;
 use crate::jobs::{Backoff, Class, JobPolicy, JobResult, Jobs, JobsBuilder, JobsError, Schedule};
 use crate::kernel::{Exhausted, Group, Spec, Strategy, Tree};
@@ -38,7 +38,7 @@ const KEEP: std::ops::RangeInclusive<Duration> =
 #[must_use = "nothing is received until it is registered and started"]
 #[derive(Debug)]
 pub struct InboxBuilder {
-    tables: Tables,
+    store: Store,
     sources: Vec<Source>,
     handlers: Handlers,
     upcasters: Upcasters,
@@ -54,7 +54,7 @@ impl Inbox {
     /// Declares an inbox in this store, which must be that of its job queue.
     pub fn builder(store: &Store) -> InboxBuilder {
         InboxBuilder {
-            tables: Tables::new(store),
+            store: store.clone(),
             sources: Vec::new(),
             handlers: Handlers::default(),
             upcasters: Upcasters::default(),
@@ -215,7 +215,7 @@ impl InboxBuilder {
         let known =
             |source: Source| (Arc::clone(&source.name), Known { source, tally: Tally::default() });
         let core = Arc::new(Core {
-            tables: self.tables,
+            store: self.store,
             sources: self.sources.into_iter().map(known).collect::<HashMap<_, _>>(),
             handlers: self.handlers,
             upcasters: self.upcasters,
@@ -243,7 +243,7 @@ impl InboxBuilder {
         if !self.handlers.sources().chain(self.upcasters.sources()).all(is_known) {
             return invalid("source of a handler or upcaster", "one that is declared");
         }
-        if !self.handlers.fit(&self.tables) {
+        if !self.handlers.fit(&self.store) {
             return Err(InboxError::ForeignTransaction);
         }
         if !KEEP.contains(&self.keep_for) || !KEEP.contains(&self.keep_dead_for) {

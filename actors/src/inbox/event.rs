@@ -205,7 +205,6 @@ impl fmt::Debug for NewEvent {
 }
 
 /// A row that was read.
-#[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) info: EventInfo,
     /// The line it waits in, and its place there.
@@ -213,7 +212,7 @@ pub(super) struct Row {
 }
 
 /// A place in the line of a subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Turn {
     pub(super) line: Arc<str>,
     pub(super) turn: i64,

@@ -181,7 +181,7 @@ impl Inbox {
     ///
     /// Cancel safe.
     pub async fn find(&self, id: InboxId) -> Result<Option<EventInfo>, InboxError> {
-        Ok(self.core().tables.load(id).await?.map(|(row, _)| row.info))
+        Ok(self.core().load(id).await?.map(|(row, _)| row.info))
     }
 
     /// The number of the event that a source calls so; `None` if it is unknown or was forgotten.
@@ -198,7 +198,7 @@ impl Inbox {
         source: &str,
         event_id: &str,
     ) -> Result<Option<InboxId>, InboxError> {
-        Ok(self.core().tables.find(source.into(), kept_id(event_id.to_owned()).into()).await?)
+        Ok(self.core().find(source, kept_id(event_id.to_owned())).await?)
     }
 
     /// The body of an event, byte for byte as it came; `None` if it is unknown or was forgotten.
@@ -211,7 +211,7 @@ impl Inbox {
     ///
     /// Cancel safe.
     pub async fn raw(&self, id: InboxId) -> Result<Option<Bytes>, InboxError> {
-        Ok(self.core().tables.load(id).await?.map(|(_, body)| body))
+        Ok(self.core().load(id).await?.map(|(_, body)| body))
     }
 
     /// Events in the order of their numbers, at most 1,000; go on after the last with
@@ -225,7 +225,7 @@ impl Inbox {
     ///
     /// Cancel safe.
     pub async fn list(&self, filter: EventFilter) -> Result<Vec<EventInfo>, InboxError> {
-        let rows = self.core().tables.list(filter, PAGE_MAX).await?;
+        let rows = self.core().list(filter, PAGE_MAX).await?;
         Ok(rows.into_iter().map(|row| row.info).collect())
     }
 
@@ -239,7 +239,7 @@ impl Inbox {
     ///
     /// Cancel safe.
     pub async fn states(&self) -> Result<BTreeMap<&'static str, u64>, InboxError> {
-        let counts = self.core().tables.counts().await?;
+        let counts = self.core().counts().await?;
         Ok(counts.into_iter().map(|(state, count)| (state.as_str(), count)).collect())
     }
 
@@ -269,7 +269,7 @@ impl Inbox {
         // What this replays may come to the same state again; it is not replayed twice.
         let mut all = Replayed::default();
         loop {
-            let rows = self.core().tables.list(filter.clone(), chunk).await?;
+            let rows = self.core().list(filter.clone(), chunk).await?;
             let Some(last) = rows.last().map(|row| row.info.id) else { break };
             all.selected += rows.len() as u64;
             all.last = Some(last);
@@ -299,7 +299,7 @@ impl Inbox {
         if events.is_empty() {
             return Ok(0);
         }
-        self.core().tables.again(self.shared.enqueuer.clone(), events).await
+        self.core().again(self.shared.enqueuer.clone(), events).await
     }
 
     fn as_it_is(&self, info: EventInfo) -> Again {
@@ -322,7 +322,7 @@ impl Inbox {
     /// Reads an event that could not be read when it came.
     async fn read_again(&self, info: EventInfo) -> Result<Option<Again>, InboxError> {
         let Some(known) = self.core().sources.get(&info.source) else { return Ok(None) };
-        let Some((_, body)) = self.core().tables.load(info.id).await? else { return Ok(None) };
+        let Some((_, body)) = self.core().load(info.id).await? else { return Ok(None) };
         let limits: &JsonLimits = &known.source.limits;
         if RawJson::parse(body.clone(), limits).is_err() {
             return Ok(None);

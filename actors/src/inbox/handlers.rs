@@ -12,10 +12,11 @@ use tokio_postgres::Transaction;
 
 use super::error::InboxError;
 use super::event::{EventState, InboxId, StoredEvent};
-use super::store::{Settle, Tables};
+use super::store::{self, Settle};
 use crate::jobs::store::postgres::Session;
+use crate::jobs::tx::{JobTx, PostgresTx, SqliteJobTx, at_once};
 use crate::jobs::{JobCx, JobResult};
-use crate::store::{SqliteTx, WallClock};
+use crate::store::{SqliteTx, Store, WallClock};
 
 /// The type that stands for every type without a handler of its own.
 pub(super) const ANY: &str = "*";
@@ -76,14 +77,15 @@ impl Handlers {
     }
 
     /// Whether all of them can run on this database.
-    pub(super) fn fit(&self, tables: &Tables) -> bool {
+    pub(super) fn fit(&self, store: &Store) -> bool {
         let mut all = self.0.values().flat_map(HashMap::values);
-        all.all(|handler| match (handler, tables) {
+        all.all(|handler| match (handler, store) {
             (Handler::Future(_), _)
-            | (Handler::Sqlite(_), Tables::Sqlite(..))
-            | (Handler::Postgres(_), Tables::Postgres(_)) => true,
-            (Handler::Sqlite(_), Tables::Postgres(_))
-            | (Handler::Postgres(_), Tables::Sqlite(..)) => false,
+            | (Handler::Sqlite(_), Store::Sqlite(_))
+            | (Handler::Postgres(_), Store::Postgres(_)) => true,
+            (Handler::Sqlite(_), Store::Postgres(_)) | (Handler::Postgres(_), Store::Sqlite(_)) => {
+                false
+            }
         })
     }
 }
@@ -95,16 +97,16 @@ pub struct EventCx(Arc<Inner>);
 struct Inner {
     id: InboxId,
     job: JobCx,
-    tables: Tables,
+    store: Store,
     clock: WallClock,
     /// Whether the end is in the handler's own transaction.
     completed: AtomicBool,
 }
 
 impl EventCx {
-    pub(super) fn new(id: InboxId, job: JobCx, tables: Tables, clock: WallClock) -> Self {
+    pub(super) fn new(id: InboxId, job: JobCx, store: Store, clock: WallClock) -> Self {
         let completed = AtomicBool::new(false);
-        Self(Arc::new(Inner { id, job, tables, clock, completed }))
+        Self(Arc::new(Inner { id, job, store, clock, completed }))
     }
 
     /// The run of the job: attempts, deadline, cancellation.
@@ -128,7 +130,10 @@ impl EventCx {
     /// [`InboxError::Superseded`] and [`JobsError::Fenced`](crate::jobs::JobsError::Fenced):
     /// another run has the say over the event. Roll back.
     pub fn complete_in(&self, tx: &SqliteTx<'_>) -> Result<(), InboxError> {
-        self.end_in(tx, EventState::Done)
+        match &self.0.store {
+            Store::Sqlite(_) => at_once(self.end(&SqliteJobTx::new(tx), EventState::Done)),
+            Store::Postgres(_) => Err(InboxError::ForeignTransaction),
+        }
     }
 
     /// The same on PostgreSQL.
@@ -142,7 +147,7 @@ impl EventCx {
     ///
     /// Dropping it leaves it open whether the transaction has the end in it: roll back.
     pub async fn complete_in_postgres(&self, tx: &Transaction<'_>) -> Result<(), InboxError> {
-        self.end_within(Session::foreign(tx), EventState::Done).await
+        self.complete_within(Session::foreign(tx)).await
     }
 
     /// The same in a transaction that sqlx has begun on PostgreSQL. Feature `sqlx`.
@@ -161,25 +166,25 @@ impl EventCx {
         tx: &mut sqlx::Transaction<'_, sqlx::Postgres>,
     ) -> Result<(), InboxError> {
         let connection = crate::jobs::store::postgres::SqlxConnection::new(tx);
-        self.end_within(Session::sqlx(&connection), EventState::Done).await
+        self.complete_within(Session::sqlx(&connection)).await
     }
 
-    pub(super) fn end_in(&self, tx: &SqliteTx<'_>, state: EventState) -> Result<(), InboxError> {
-        let settled = self.0.tables.settle_in_sqlite(tx, &self.settle(state))?;
-        superseded_unless(settled)?;
-        self.0.job.complete_in(tx)?;
-        self.0.completed.store(true, Ordering::Release);
-        Ok(())
+    async fn complete_within(&self, session: Session<'_>) -> Result<(), InboxError> {
+        match &self.0.store {
+            Store::Sqlite(_) => Err(InboxError::ForeignTransaction),
+            Store::Postgres(store) => {
+                self.end(&PostgresTx::new(session, store.schema()), EventState::Done).await
+            }
+        }
     }
 
-    pub(super) async fn end_within(
-        &self,
-        session: Session<'_>,
-        state: EventState,
-    ) -> Result<(), InboxError> {
-        let settled = self.0.tables.settle_in_postgres(session, &self.settle(state)).await?;
-        superseded_unless(settled)?;
-        self.0.job.complete_within(session).await?;
+    /// Ends the event and its job.
+    pub(super) async fn end(&self, tx: &impl JobTx, state: EventState) -> Result<(), InboxError> {
+        let settle = Settle { id: self.0.id, job: self.0.job.id(), state, now: self.0.clock.now() };
+        if !store::settle(tx, &settle).await? {
+            return Err(InboxError::Superseded);
+        }
+        tx.complete(&self.0.job).await?;
         self.0.completed.store(true, Ordering::Release);
         Ok(())
     }
@@ -188,14 +193,6 @@ impl EventCx {
     pub(super) fn is_completed(&self) -> bool {
         self.0.completed.load(Ordering::Acquire)
     }
-
-    fn settle(&self, state: EventState) -> Settle {
-        Settle { id: self.0.id, job: self.0.job.id(), state, now: self.0.clock.now() }
-    }
-}
-
-const fn superseded_unless(settled: bool) -> Result<(), InboxError> {
-    if settled { Ok(()) } else { Err(InboxError::Superseded) }
 }
 
 impl fmt::Debug for EventCx {

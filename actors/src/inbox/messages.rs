@@ -26,9 +26,6 @@ pub(super) struct StoreEvents {
 
 impl Operation for StoreEvents {
     fn perform(self, shared: Arc<Shared>) -> BoxFuture<'static, Self::Result> {
-        Box::pin(async move {
-            let now = shared.core.clock().now();
-            shared.core.tables.insert(shared.enqueuer.clone(), self.events, now).await
-        })
+        Box::pin(async move { shared.core.insert(shared.enqueuer.clone(), self.events).await })
     }
 }

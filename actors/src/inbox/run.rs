@@ -9,10 +9,8 @@ use super::core::{Core, Known};
 use super::event::{EventInfo, EventState, InboxId, Row, StoredEvent, Turn};
 use super::handlers::{EventCx, Handler};
 use super::raw_json::RawJson;
-use super::store::Tables;
-use crate::jobs::store::postgres::Session;
 use crate::jobs::{Job, JobCx, JobError, JobResult};
-use crate::store::{SqliteStore, SqliteTx, StoreError, commit};
+use crate::store::{SqliteTx, Store, commit};
 
 /// How long an event waits for each one before it; it is called earlier when its turn comes.
 const WAIT: Duration = Duration::from_secs(1);
@@ -37,7 +35,7 @@ impl Job for EventJob {
 
 /// Handles an event, and ends it together with its job.
 pub(super) async fn run(core: Arc<Core>, job: EventJob, cx: JobCx) -> JobResult {
-    let Some((row, body)) = core.tables.load(job.event).await? else {
+    let Some((row, body)) = core.load(job.event).await? else {
         // Forgotten: nothing can be done for it.
         return Ok(());
     };
@@ -49,13 +47,13 @@ pub(super) async fn run(core: Arc<Core>, job: EventJob, cx: JobCx) -> JobResult 
     if let Some(turn) = &row.turn {
         wait_for_turn(&core, known, &row, turn).await?;
     }
-    let event_cx = EventCx::new(row.info.id, cx, core.tables.clone(), core.clock());
+    let event_cx = EventCx::new(row.info.id, cx, core.store.clone(), core.clock());
     let event_type = row.info.event_type.clone().unwrap_or_default();
     let Some(handler) = core.handlers.find(&row.info.source, &event_type) else {
         return leave(&core, known, &row, &event_cx).await;
     };
     let outcome = match upcast(&core, known, row.info.clone(), event_type, body) {
-        Ok(event) => handle(&core.tables, handler.clone(), event, event_cx).await,
+        Ok(event) => handle(&core, handler.clone(), event, event_cx).await,
         Err(error) => Err(error),
     };
     if let Some(known) = known {
@@ -73,7 +71,7 @@ pub(super) async fn run(core: Arc<Core>, job: EventJob, cx: JobCx) -> JobResult 
 async fn leave(core: &Core, known: Option<&Known>, row: &Row, cx: &EventCx) -> JobResult {
     let age = core.clock().now().since(row.info.received_at);
     if row.info.replays > 0 || age >= LEFT_FOR {
-        return end(&core.tables, cx, EventState::Ignored).await;
+        return Ok(core.end(cx, EventState::Ignored).await?);
     }
     if let Some(known) = known {
         known.tally.waited.add();
@@ -88,7 +86,7 @@ async fn wait_for_turn(
     row: &Row,
     turn: &Turn,
 ) -> Result<(), JobError> {
-    let ahead = core.tables.ahead(Arc::clone(&row.info.source), turn.clone()).await?;
+    let ahead = core.ahead(&row.info.source, turn).await?;
     if ahead == 0 {
         return Ok(());
     }
@@ -102,8 +100,8 @@ async fn wait_for_turn(
 /// Has the next of a line run now rather than when it would look again. If that fails, it does
 /// look again.
 async fn call_next(core: &Core, row: &Row) {
-    let (Some(turn), Some(jobs)) = (row.turn.clone(), core.jobs()) else { return };
-    let next = core.tables.next(Arc::clone(&row.info.source), turn).await;
+    let (Some(turn), Some(jobs)) = (&row.turn, core.jobs()) else { return };
+    let next = core.next(&row.info.source, turn).await;
     if let Ok(Some(next)) = next {
         let _it_looks_again = jobs.retry(next).await;
     }
@@ -125,21 +123,21 @@ fn upcast(
     Ok(StoredEvent { info, event_type, version, body })
 }
 
-async fn handle(tables: &Tables, handler: Handler, event: StoredEvent, cx: EventCx) -> JobResult {
-    match (handler, tables) {
+async fn handle(core: &Core, handler: Handler, event: StoredEvent, cx: EventCx) -> JobResult {
+    match (handler, &core.store) {
         (Handler::Future(handle), _) => {
             handle(event, cx.clone()).await?;
-            if cx.is_completed() { Ok(()) } else { end(tables, &cx, EventState::Done).await }
+            if cx.is_completed() { Ok(()) } else { Ok(core.end(&cx, EventState::Done).await?) }
         }
-        (Handler::Sqlite(handle), Tables::Sqlite(store, _)) => {
+        (Handler::Sqlite(handle), Store::Sqlite(store)) => {
             let work = move |tx: &SqliteTx<'_>| {
                 handle(&event, tx)?;
                 Ok(cx.complete_in(tx)?)
             };
             store.write(work).await
         }
-        (Handler::Postgres(handle), Tables::Postgres(tables)) => {
-            let mut client = tables.store().client().await?;
+        (Handler::Postgres(handle), Store::Postgres(store)) => {
+            let mut client = store.client().await?;
             let tx = client.transaction().await?;
             handle(&event, &tx).await?;
             cx.complete_in_postgres(&tx).await?;
@@ -150,24 +148,6 @@ async fn handle(tables: &Tables, handler: Handler, event: StoredEvent, cx: Event
             Err(JobError::discard(super::InboxError::ForeignTransaction))
         }
     }
-}
-
-/// Ends an event and its job in a transaction of their own.
-async fn end(tables: &Tables, cx: &EventCx, state: EventState) -> JobResult {
-    match tables {
-        Tables::Sqlite(store, _) => end_in_sqlite(store, cx.clone(), state).await,
-        Tables::Postgres(tables) => {
-            let mut client = tables.store().client().await?;
-            let tx = client.transaction().await?;
-            cx.end_within(Session::within(&tx), state).await?;
-            Ok(commit(tx).await?)
-        }
-    }
-}
-
-async fn end_in_sqlite(store: &SqliteStore, cx: EventCx, state: EventState) -> JobResult {
-    let ended = store.write(move |tx| cx.end_in(tx, state)).await;
-    Ok(ended?)
 }
 
 /// Forgets what is old. LIMIT: so many rows with each statement, and so many statements; what is
@@ -189,7 +169,7 @@ pub(super) async fn prune(core: Arc<Core>, cx: JobCx) -> JobResult {
     let (settled, dead) = (now.before(core.keep_for), now.before(core.keep_dead_for));
     let mut forgotten = 0;
     for _ in 0..STATEMENTS {
-        let some = prune_some(&core, settled, dead).await?;
+        let some = core.prune(settled, dead, ROWS).await?;
         forgotten += some;
         if some < u64::from(ROWS) || cx.request().stopped().is_some() {
             break;
@@ -199,12 +179,4 @@ pub(super) async fn prune(core: Arc<Core>, cx: JobCx) -> JobResult {
         tracing::debug!(forgotten, "inbox.pruned");
     }
     Ok(())
-}
-
-async fn prune_some(
-    core: &Core,
-    settled: crate::store::Timestamp,
-    dead: crate::store::Timestamp,
-) -> Result<u64, StoreError> {
-    core.tables.prune(settled, dead, ROWS).await
 }

@@ -1,105 +1,76 @@
-//! Rows of either database, as what they stand for.
-
-use std::sync::Arc;
-
-use bytes::Bytes;
+//! Rows of events.
 
 use crate::inbox::event::{EventInfo, EventState, InboxId, Row, Turn};
 use crate::jobs::JobId;
+use crate::jobs::store::postgres::defect;
+use crate::jobs::tx;
 use crate::store::{StoreError, Timestamp};
 
-/// A row, whichever database it is of.
-pub(super) trait Cells {
-    fn int(&self, place: usize) -> Result<Option<i64>, StoreError>;
-    fn text(&self, place: usize) -> Result<Option<Arc<str>>, StoreError>;
-    fn blob(&self, place: usize) -> Result<Option<Vec<u8>>, StoreError>;
+/// What is read of an event; [`event`] knows the order.
+macro_rules! columns {
+    () => {
+        "e.id, e.source, e.event_id, e.type, e.version, e.subject, e.line, e.turn, e.occurred_at,
+         e.received_at, e.settled_at, e.state, e.reason, e.job_id, e.key, e.duplicates,
+         e.conflicts, e.replays, e.headers, e.body_sha256, cast(length(e.body) as bigint), j.id"
+    };
 }
+
+/// An event is live as long as its job is: then `j.id` is there.
+macro_rules! events {
+    () => {
+        "{inbox} e left join {job} j on j.id = e.job_id"
+    };
+}
+
+pub(super) use {columns, events};
+
+/// The column that may follow those of [`event`].
+pub(super) const BODY: usize = 22;
 
 /// How many events are in a state.
 pub(in crate::inbox) type StateCount = (EventState, u64);
 
-/// The row is not one that this program has written.
-#[derive(Debug, thiserror::Error)]
-#[error("a row of the inbox is not as it was written")]
-struct Unreadable;
-
-fn unreadable() -> StoreError {
-    StoreError::Failed(StoreError::source(Unreadable))
-}
-
 /// Reads what `columns!` selects.
-pub(super) fn event(row: &impl Cells) -> Result<Row, StoreError> {
-    let int = |place| row.int(place)?.ok_or_else(unreadable);
-    let text = |place| row.text(place)?.ok_or_else(unreadable);
-    let count = |place| Ok::<_, StoreError>(u64::try_from(int(place)?).unwrap_or(0));
-    let is_live = row.int(21)?.is_some();
-    let headers = text(18)?;
-    let sha256 = row.blob(19)?.and_then(|hash| hash.try_into().ok()).ok_or_else(unreadable)?;
-    let turn = match (row.text(6)?, row.int(7)?) {
-        (Some(line), Some(turn)) => Some(Turn { line, turn }),
+pub(super) fn event(row: &mut tx::Row) -> Result<Row, StoreError> {
+    let is_live = row.int_or_none(21)?.is_some();
+    let turn = match (row.text_or_none(6)?, row.int_or_none(7)?) {
+        (Some(line), Some(turn)) => Some(Turn { line: line.into(), turn }),
         _ => None,
     };
     let info = EventInfo {
-        id: InboxId(int(0)?),
-        source: text(1)?,
-        event_id: text(2)?,
-        event_type: row.text(3)?,
-        version: row.text(4)?,
-        subject: row.text(5)?,
-        occurred_at: row.int(8)?.map(Timestamp),
-        received_at: Timestamp(int(9)?),
-        settled_at: row.int(10)?.map(Timestamp),
-        state: EventState::read(&text(11)?, is_live).ok_or_else(unreadable)?,
-        reason: row.text(12)?,
-        job: row.int(13)?.map(JobId),
-        key: row.int(14)?.and_then(|key| u8::try_from(key).ok()),
-        duplicates: count(15)?,
-        conflicts: count(16)?,
-        replays: count(17)?,
-        headers: serde_json::from_str(&headers).or(Err(unreadable()))?,
-        sha256,
-        size: count(20)?,
+        id: InboxId(row.int(0)?),
+        source: row.text(1)?.into(),
+        event_id: row.text(2)?.into(),
+        event_type: row.text_or_none(3)?.map(Into::into),
+        version: row.text_or_none(4)?.map(Into::into),
+        subject: row.text_or_none(5)?.map(Into::into),
+        occurred_at: row.int_or_none(8)?.map(Timestamp),
+        received_at: Timestamp(row.int(9)?),
+        settled_at: row.int_or_none(10)?.map(Timestamp),
+        state: state(&row.text(11)?, is_live)?,
+        reason: row.text_or_none(12)?.map(Into::into),
+        job: row.int_or_none(13)?.map(JobId),
+        key: row.int_or_none(14)?.and_then(|key| u8::try_from(key).ok()),
+        duplicates: count(row.int(15)?),
+        conflicts: count(row.int(16)?),
+        replays: count(row.int(17)?),
+        headers: serde_json::from_str(&row.text(18)?)
+            .or(Err(defect("the headers of an event are not as they were written")))?,
+        sha256: row.blob(19)?.try_into().or(Err(defect("the hash of an event is none")))?,
+        size: count(row.int(20)?),
     };
     Ok(Row { info, turn })
 }
 
-/// The body that follows them.
-pub(super) fn body(row: &impl Cells) -> Result<Bytes, StoreError> {
-    Ok(row.blob(22)?.ok_or_else(unreadable)?.into())
+pub(super) fn state_count(mut row: tx::Row) -> Result<StateCount, StoreError> {
+    Ok((state(&row.text(0)?, row.int(1)? == 1)?, count(row.int(2)?)))
 }
 
-pub(super) fn state_count(row: &impl Cells) -> Result<StateCount, StoreError> {
-    let stored = row.text(0)?.ok_or_else(unreadable)?;
-    let is_live = row.int(1)? == Some(1);
-    let state = EventState::read(&stored, is_live).ok_or_else(unreadable)?;
-    Ok((state, u64::try_from(row.int(2)?.unwrap_or(0)).unwrap_or(0)))
+fn state(stored: &str, is_live: bool) -> Result<EventState, StoreError> {
+    let state = EventState::read(stored, is_live);
+    state.ok_or_else(|| defect("an event has a state that is not known"))
 }
 
-impl Cells for rusqlite::Row<'_> {
-    fn int(&self, place: usize) -> Result<Option<i64>, StoreError> {
-        Ok(self.get(place)?)
-    }
-
-    fn text(&self, place: usize) -> Result<Option<Arc<str>>, StoreError> {
-        Ok(self.get(place)?)
-    }
-
-    fn blob(&self, place: usize) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.get(place)?)
-    }
-}
-
-impl Cells for tokio_postgres::Row {
-    fn int(&self, place: usize) -> Result<Option<i64>, StoreError> {
-        Ok(self.try_get(place)?)
-    }
-
-    fn text(&self, place: usize) -> Result<Option<Arc<str>>, StoreError> {
-        let text: Option<&str> = self.try_get(place)?;
-        Ok(text.map(Arc::from))
-    }
-
-    fn blob(&self, place: usize) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.try_get(place)?)
-    }
+fn count(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }

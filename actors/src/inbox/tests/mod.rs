@@ -4,6 +4,7 @@ mod corpus;
 mod declaring;
 mod handling;
 mod lines;
+mod notices;
 mod processes;
 mod raw_json;
 mod receiving;

@@ -4,6 +4,7 @@ use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
 use super::*;
+use crate::jobs::tx::transact;
 use crate::kernel::Fault;
 
 on_each_database! {
@@ -222,14 +223,16 @@ async fn what_is_older_than_it_is_kept_for_is_forgotten(base: Base) {
     let ignored = bench.send(r#"{"id":"e1","type":"t"}"#).await.id;
     let dead = bench.send(r#"{"id":"e2","type":"bad"}"#).await.id;
     bench.reaches(dead, EventState::Dead).await;
-    let tables = store::Tables::new(&bench.store);
+    let prune = async |settled, dead| -> Result<u64, StoreError> {
+        transact!(&bench.store, tx => store::prune(&tx, settled, dead, 500))
+    };
     let now = bench.jobs.clock().now().after(Duration::from_secs(1));
     let earlier = now.before(Duration::from_secs(3_600));
-    assert_eq!(tables.prune(earlier, earlier, 500).await.unwrap(), 0);
-    assert_eq!(tables.prune(now, earlier, 500).await.unwrap(), 1);
+    assert_eq!(prune(earlier, earlier).await.unwrap(), 0);
+    assert_eq!(prune(now, earlier).await.unwrap(), 1);
     assert_eq!(bench.inbox.find(ignored).await.unwrap(), None);
     assert_eq!(bench.info(dead).await.state, EventState::Dead);
-    assert_eq!(tables.prune(now, now, 500).await.unwrap(), 1);
+    assert_eq!(prune(now, now).await.unwrap(), 1);
     assert_eq!(bench.inbox.find(dead).await.unwrap(), None);
     bench.stop().await;
 }
