@@ -1,10 +1,14 @@
 //! Where a statement of the queue runs: on a pooled connection or in a user's transaction.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use deadpool_postgres::{ClientWrapper, StatementCache, Transaction};
+use futures_util::TryStreamExt;
 use parking_lot::Mutex;
-use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::types::{Format, FromSql, IsNull, ToSql, Type};
 use tokio_postgres::{Client, GenericClient};
 
 use crate::store::{PgStore, StoreError};
@@ -132,14 +136,18 @@ impl<'a> Session<'a> {
         let answer = match self.driver {
             Driver::Pooled(client, cache) => {
                 let statement = cache.prepare(client, sql).await?;
-                let params: Vec<_> = params.iter().map(|(value, _)| *value).collect();
-                client.query(&statement, &params).await
+                let params = params.iter().map(|(value, _)| Unseen(*value));
+                match client.query_raw(&statement, params).await {
+                    Ok(rows) => rows.try_collect().await,
+                    Err(error) => Err(error),
+                }
             }
+            // Of typed statements the driver writes nothing to its log.
             Driver::Foreign(client) => client.query_typed(sql, params).await,
             #[cfg(feature = "sqlx")]
             Driver::Sqlx(connection) => return connection.rows(sql, params).await,
         };
-        let rows = answer.map_err(|error| self.what_became(error.into()))?;
+        let rows: Vec<_> = answer.map_err(|error| self.what_became(error.into()))?;
         Ok(rows.into_iter().map(Row::Native).collect())
     }
 
@@ -157,6 +165,42 @@ impl<'a> Session<'a> {
             (StoreError::Unavailable(source), true) => StoreError::OutcomeUnknown(source),
             (error, _) => error,
         }
+    }
+}
+
+/// A parameter without what is in it: the driver writes what is bound to its log.
+struct Unseen<'a>(&'a (dyn ToSql + Sync));
+
+impl fmt::Debug for Unseen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("_")
+    }
+}
+
+impl ToSql for Unseen<'_> {
+    fn to_sql(
+        &self,
+        kind: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.to_sql_checked(kind, out)
+    }
+
+    /// The value itself is asked when it is written.
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    fn to_sql_checked(
+        &self,
+        kind: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.to_sql_checked(kind, out)
+    }
+
+    fn encode_format(&self, kind: &Type) -> Format {
+        self.0.encode_format(kind)
     }
 }
 
