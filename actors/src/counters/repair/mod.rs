@@ -101,6 +101,7 @@ struct Statements {
     nulls: [String; 2],
     lock: String,
     recount: String,
+    suspects: [String; 2],
     set: String,
 }
 
@@ -115,6 +116,7 @@ impl Statements {
             nulls: both(sql::repair::nulls),
             lock: sql::repair::lock(subject),
             recount: sql::repair::recount(subject),
+            suspects: both(sql::repair::suspects),
             set: sql::repair::set(subject),
         }
     }

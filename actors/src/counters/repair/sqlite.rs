@@ -21,8 +21,7 @@ pub(super) async fn batch(
         Mode::Repair => {
             let work = move |tx: &SqliteTx<'_>| {
                 let begun = Instant::now();
-                let found = find(tx, &repair, &order)?;
-                put_right(tx, &repair, &found.1)?;
+                let found = put_right(tx, &repair, &order)?;
                 finish(tx, &repair, order, found, begun)
             };
             store.write(work).await
@@ -45,12 +44,42 @@ type Found = (Option<Window>, Vec<Sample>);
 fn find(connection: &Connection, repair: &Repair, order: &Order) -> Result<Found, StoreError> {
     let keys = repair.subject.key.len();
     let Some(window) = window(connection, repair, order)? else { return Ok((None, Vec::new())) };
-    let params = window.last.iter().chain(order.run.cursor.iter().flatten());
-    let sql = Statements::of(&repair.statements.detect, &order.run);
-    let mut select = connection.prepare_cached(&sql)?;
-    let rows = select.query_map(params_from_iter(params), |row| sample(row, keys))?;
-    let wrong = rows.collect::<Result<_, _>>()?;
+    let wrong =
+        over(connection, &repair.statements.detect, order, &window, |row| sample(row, keys))?;
     Ok((Some(window), wrong))
+}
+
+/// Sets what is wrong, one row after the other: mostly there are few.
+fn put_right(tx: &SqliteTx<'_>, repair: &Repair, order: &Order) -> Result<Found, StoreError> {
+    let keys = repair.subject.key.len();
+    let Some(window) = window(tx, repair, order)? else { return Ok((None, Vec::new())) };
+    let suspects = over(tx, &repair.statements.suspects, order, &window, |row| {
+        Ok((key(row, keys)?, row.get::<_, Option<String>>(keys)?))
+    })?;
+    let mut set = tx.prepare_cached(&repair.statements.set)?;
+    let adds = repair.subject.agg.is_additive();
+    let mut wrong = Vec::with_capacity(suspects.len());
+    for (key, was) in suspects {
+        let params = key.iter().map(Some).chain(adds.then_some(was.as_ref()));
+        let (should_be, drift) =
+            set.query_row(params_from_iter(params), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        wrong.push(Sample { key, was, should_be, drift: whole(drift) });
+    }
+    Ok((Some(window), wrong))
+}
+
+/// Runs one of the statements over a window.
+fn over<T>(
+    connection: &Connection,
+    both: &[String; 2],
+    order: &Order,
+    window: &Window,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    let params = window.last.iter().chain(order.run.cursor.iter().flatten());
+    let mut select = connection.prepare_cached(&Statements::of(both, &order.run))?;
+    let rows = select.query_map(params_from_iter(params), read)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn window(
@@ -89,15 +118,6 @@ fn after<T>(
     rows.next()?.map(read).transpose()
 }
 
-/// Sets what is wrong, one row after the other: mostly there are few.
-fn put_right(tx: &SqliteTx<'_>, repair: &Repair, wrong: &[Sample]) -> Result<(), StoreError> {
-    let mut set = tx.prepare_cached(&repair.statements.set)?;
-    for one in wrong {
-        set.execute(params_from_iter(&one.key))?;
-    }
-    Ok(())
-}
-
 fn finish(
     tx: &SqliteTx<'_>,
     repair: &Repair,
@@ -116,12 +136,10 @@ fn key(row: &Row<'_>, keys: usize) -> rusqlite::Result<Key> {
 }
 
 fn sample(row: &Row<'_>, keys: usize) -> rusqlite::Result<Sample> {
-    let difference: Option<String> = row.get(keys + 2)?;
-    let difference = difference.and_then(|text| text.parse().ok());
-    Ok(Sample {
-        key: key(row, keys)?,
-        was: row.get(keys)?,
-        should_be: row.get(keys + 1)?,
-        drift: difference,
-    })
+    let drift = whole(row.get(keys + 2)?);
+    Ok(Sample { key: key(row, keys)?, was: row.get(keys)?, should_be: row.get(keys + 1)?, drift })
+}
+
+fn whole(difference: Option<String>) -> Option<i64> {
+    difference.and_then(|text| text.parse().ok())
 }

@@ -78,7 +78,7 @@ fn the_last_window_is_the_next_parents_by_key() {
 fn drift_is_added_in_one_statement_that_says_its_window_wherever_it_reads() {
     check(
         &repair::add(&postgres(), true),
-        r#"with seen as materialized (
+        r#"with seen as (
              select k."id" as k1, k."posts_count" as had, coalesce(t.n, 0) as due
                from "topics" k left join
                  (select c."topic_id" as k1, count(*) as n
@@ -152,7 +152,18 @@ fn on_sqlite_what_is_wrong_is_set_by_its_key() {
         r#"update "topics" as p set "posts_count" = (select count(*)
              from (select * from "posts" as "posts" where (deleted_at is null)) c
             where c."topic_id" = p."id")
-            where p."id" = cast(cast(?1 as text) as integer)"#,
+            where p."id" = cast(cast(?1 as text) as integer)
+           returning cast("posts_count" as text),
+             cast("posts_count" - coalesce(cast(?2 as numeric), 0) as text)"#,
+    );
+    check(
+        &repair::suspects(&sqlite(), false),
+        r#"select cast(k."id" as text), cast(k."posts_count" as text) from "topics" k
+            where k."id" <= cast(cast(?1 as text) as integer)
+              and k."posts_count" is not (select count(*)
+                from (select * from "posts" as "posts" where (deleted_at is null)) c
+               where c."topic_id" = k."id")
+            order by k."id""#,
     );
 }
 

@@ -118,7 +118,7 @@ pub(in crate::counters) fn lock(subject: &Subject) -> String {
 pub(in crate::counters) fn recount(subject: &Subject) -> String {
     let Subject { parent, column, .. } = subject;
     let from = format!("{} join {parent} k on {}", listed(subject), same_as(subject, "k", "u"));
-    let seen = seen(subject, &from, &due(subject, "k"));
+    let seen = seen(subject, &from, &due(subject, "k"), "materialized ");
     let (touch, shown, same) = (subject.touched(), shown(subject, "s."), same(subject, "s"));
     format!(
         "with {seen}
@@ -128,13 +128,36 @@ returning {shown}"
     )
 }
 
+/// The keys of a window whose counter is wrong, and what it is, on SQLite. What it should be is told
+/// by [`set`]: it would be counted twice here.
+pub(in crate::counters) fn suspects(subject: &Subject, has_cursor: bool) -> String {
+    let Subject { parent, column, .. } = subject;
+    let keys = subject.key.iter().map(|(name, kind)| subject.shown(&format!("k.{name}"), *kind));
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    let (within, due) = (range(subject, "k", has_cursor), due(subject, "k"));
+    let by = order(subject, "k.", "");
+    format!(
+        "select {keys}, cast(k.{column} as text) from {parent} k
+ where {within} and k.{column} is not {due} order by {by}"
+    )
+}
+
 /// Sets one counter to what it should be, on SQLite, where nobody else writes meanwhile.
-/// Parameters: the key.
+/// Parameters: the key, and what the counter is. A row: what it is now, and the difference where
+/// there is one.
 pub(in crate::counters) fn set(subject: &Subject) -> String {
     let Subject { parent, column, .. } = subject;
     let (due, touch) = (due(subject, "p"), subject.touched());
     let (key, at) = (subject.key_of("p"), subject.key_at(1));
-    format!("update {parent} as p set {column} = {due}{touch} where {key} = {at}")
+    let difference = if subject.agg.is_additive() {
+        format!("cast({column} - coalesce(cast(?{} as numeric), 0) as text)", 1 + subject.keys())
+    } else {
+        "null".to_owned()
+    };
+    format!(
+        "update {parent} as p set {column} = {due}{touch} where {key} = {at}
+returning cast({column} as text), {difference}"
+    )
 }
 
 /// `seen` and `wrong` of the parents of a window of which `also` is true.
@@ -144,11 +167,13 @@ fn seen_in_window(subject: &Subject, has_cursor: bool, also: &str) -> String {
         Some(join) => {
             let from = format!("{parent} k left join {join} where {within}{also}");
             let counted = if subject.agg.is_additive() { "coalesce(t.n, 0)" } else { "t.n" };
-            seen(subject, &from, &still_due(subject, "k", counted.to_owned()))
+            let due = still_due(subject, "k", counted.to_owned());
+            // What was counted is not counted again, however often it is named.
+            seen(subject, &from, &due, "")
         }
         None => {
             let from = format!("{parent} k where {within}{also}");
-            seen(subject, &from, &due(subject, "k"))
+            seen(subject, &from, &due(subject, "k"), "materialized ")
         }
     }
 }
@@ -175,7 +200,7 @@ fn grouped(subject: &Subject, has_cursor: bool) -> Option<String> {
 
 /// `seen`: parents, what their counter is and what it should be, in one snapshot; `wrong`: those
 /// where these differ.
-fn seen(subject: &Subject, from: &str, due: &str) -> String {
+fn seen(subject: &Subject, from: &str, due: &str, materialized: &str) -> String {
     let columns = subject.numbered().map(|(number, name, _)| format!("k.{name} as {number}"));
     let columns = columns.collect::<Vec<_>>().join(", ");
     let column = &subject.column;
@@ -184,7 +209,7 @@ fn seen(subject: &Subject, from: &str, due: &str) -> String {
         false => "null",
     };
     format!(
-        "seen as materialized (
+        "seen as {materialized}(
   select {columns}, k.{column} as had, {due} as due
     from {from}),
 wrong as (select *, {difference} as d from seen where had is distinct from due)"

@@ -45,6 +45,7 @@ async fn on_sqlite_a_batch_reads_its_window_only() {
         sql::repair::window(&subject, true),
         sql::repair::rest(&subject, true),
         sql::repair::detect(&subject, true),
+        sql::repair::suspects(&subject, true),
         sql::repair::set(&subject),
     ] {
         let explain = format!("explain query plan {sql}");
