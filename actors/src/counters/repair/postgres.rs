@@ -71,10 +71,13 @@ impl Batch<'_> {
         Ok((Some(window), wrong))
     }
 
+    /// A crash of the server may take back the last batches, each whole and with its cursor: they are
+    /// done again. The end of the job waits for the disk, and with it for all of them.
     async fn bound(&self) -> Result<(), StoreError> {
         let Order { lock_timeout, statement_timeout, .. } = self.order;
         let set = format!(
-            "set local lock_timeout = {}; set local statement_timeout = {}",
+            "set local lock_timeout = {}; set local statement_timeout = {}; \
+             set local synchronous_commit = off",
             lock_timeout.as_millis(),
             statement_timeout.as_millis()
         );

@@ -1,11 +1,11 @@
 //! Transactions on either database, for operations that are written once.
 //!
-//! An operation is an `async fn` over [`JobTx`], or over [`Rows`] if it only reads. Its statements name tables as `{mail}` and
-//! parameters as `?1`; the transaction fills in what its database calls them. On SQLite nothing
-//! in it ever waits, so there it is polled once, on the thread that writes.
+//! An operation is an `async fn` over [`JobTx`], or over [`Rows`] if it only reads. Its statements
+//! name tables as `{mail}` and parameters as `?1`; the transaction fills in what its database calls
+//! them. On SQLite nothing in it ever waits, so there it is polled once, on the thread that writes.
 //!
-//! The job tables themselves have statements of their own for each database: there every
-//! microsecond counts. Here none does.
+//! The job tables themselves have statements of their own for each database: every job pays for
+//! them. What each mail pays for shares transactions instead, see the mailer's ledger.
 
 mod postgres;
 mod sqlite;
