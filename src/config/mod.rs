@@ -26,7 +26,9 @@ pub use error::ConfigError;
 pub use load::SettingsLoader;
 
 use crate::edge::limits;
-use crate::edge::{DrainPlan, EdgeLimits, InvalidLimit, RequestGuard, TrustPolicy};
+use crate::edge::{
+    AdmissionLimits, DrainPlan, EdgeLimits, InvalidLimit, RequestGuard, TrustPolicy,
+};
 use crate::telemetry::{Format, Telemetry};
 
 const fn seconds(count: u64) -> Duration {
@@ -48,6 +50,8 @@ pub struct Settings {
     pub drain: DrainSettings,
     /// What a connection may take: for [`EdgeServer::limits`](crate::edge::EdgeServer::limits).
     pub edge: EdgeLimits,
+    /// How many requests are served at a time, and how many one client may send. Off by default.
+    pub admission: AdmissionLimits,
     /// What is logged, and how it looks.
     pub log: LogSettings,
 }
@@ -110,11 +114,19 @@ pub struct RequestSettings {
     /// Whose `X-Request-Timeout-Ms` is honoured: `nobody`, `loopback` (the default), `private`
     /// or `anyone`.
     pub trust: TrustPolicy,
+    /// Whose `X-Request-Priority` is honoured: `nobody` (the default), `loopback`, `private` or
+    /// `anyone`. A proxy that is trusted with it must not let its own clients' header pass.
+    pub trust_priority: TrustPolicy,
 }
 
 impl Default for RequestSettings {
     fn default() -> Self {
-        Self { deadline: seconds(30), deadline_max: seconds(300), trust: TrustPolicy::default() }
+        Self {
+            deadline: seconds(30),
+            deadline_max: seconds(300),
+            trust: TrustPolicy::default(),
+            trust_priority: TrustPolicy::Nobody,
+        }
     }
 }
 
@@ -126,6 +138,7 @@ impl RequestSettings {
             .deadline(self.deadline)
             .deadline_max(self.deadline_max)
             .trust(self.trust)
+            .trust_priority(self.trust_priority)
     }
 }
 
@@ -209,9 +222,10 @@ impl Settings {
     /// [`ConfigError::Invalid`] names the first that is not, and its range.
     pub fn check(&self) -> Result<(), ConfigError> {
         // The log finds out by itself whether its filter can be read.
-        let Self { actors, request, health, drain, edge, log: _ } = self;
+        let Self { actors, request, health, drain, edge, admission, log: _ } = self;
         within("actors.threads", actors.threads, 1..=64)?;
         edge.check()?;
+        admission.check()?;
         let ms = Duration::from_millis;
         let day = ms(1)..=seconds(86_400);
         let times = [
@@ -235,13 +249,16 @@ fn expected(key: &str) -> &'static str {
     if let Some(limit) = key.strip_prefix("edge.") {
         return limits::expected(limit);
     }
+    if key.starts_with("admission.") {
+        return limits::expected(key);
+    }
     match key {
         "actors.threads" => "a whole number from 1 to 64",
         "request.deadline" => "a duration from 1ms to 24h",
         "request.deadline_max" => "a duration from request.deadline to 24h",
         "log.format" => "plain or json",
         "log.filter" => "levels by module, as in info,my_service=debug",
-        "request.trust" => "nobody, loopback, private or anyone",
+        "request.trust" | "request.trust_priority" => "nobody, loopback, private or anyone",
         "health.wedged_after" => "a duration from 100ms to 10m",
         "drain.delay" | "drain.actors" => "a duration from 0ms to 5m",
         "drain.requests" | "drain.jobs" => "a duration from 0ms to 1h",
@@ -252,7 +269,8 @@ fn expected(key: &str) -> &'static str {
 
 impl From<InvalidLimit> for ConfigError {
     fn from(InvalidLimit { limit, expected, found }: InvalidLimit) -> Self {
-        Self::Invalid { key: format!("edge.{limit}"), expected, found, origin: None }
+        let section = if limit.starts_with("admission.") { "" } else { "edge." };
+        Self::Invalid { key: format!("{section}{limit}"), expected, found, origin: None }
     }
 }
 

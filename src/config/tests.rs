@@ -132,6 +132,8 @@ fn each_range_holds_at_its_ends_and_not_one_past_them() {
         ("edge.tcp_user_timeout", ["0ms", "1h"], ["29s", "1h1ms"]),
         ("edge.head.max_bytes", ["1024", "131072"], ["1023", "131073"]),
         ("edge.connections.age", ["1m", "1d"], ["59s", "1d1ms"]),
+        ("admission.limit", ["0", "1000000"], ["1000001", "2000000"]),
+        ("admission.queue.interval", ["5ms", "1m"], ["4ms", "1m1ms"]),
         ("drain.requests", ["0ms", "1h"], ["1h1ms", "1d"]),
         ("drain.actors", ["0ms", "5m"], ["5m1ms", "1d"]),
         ("drain.grace_period", ["1s", "2h"], ["999ms", "2h1ms"]),
@@ -165,7 +167,7 @@ fn every_setting_says_its_range() {
 }
 
 #[test]
-fn the_limits_of_connections_are_read_and_refused_by_name() {
+fn the_limits_of_the_edge_are_read_and_refused_by_name() {
     let network = |text: &str| text.parse().unwrap();
     let text = "[edge.body]\nmin = 500\n[edge.connections]\ntrusted = \"10.0.0.0/8, ::1\"\n";
     let file = TomlFile::new("edge", text);
@@ -173,6 +175,14 @@ fn the_limits_of_connections_are_read_and_refused_by_name() {
     assert_eq!(settings.edge.body.min, 500);
     assert_eq!(settings.edge.body.grace, Settings::default().edge.body.grace);
     assert_eq!(settings.edge.connections.trusted, ["10.0.0.0/8", "::1"].map(network));
+
+    let text = "[admission]\nlimit = 4\ntarget_p95 = \"200ms\"\n";
+    let file = TomlFile::new("admission", text);
+    let outcome = Settings::loader().environment(NOTHING).file(&file.0).load();
+    let range = expected("admission.limit");
+    let place = file.0.display();
+    let message = format!("`admission.limit` must be {range}, not 4 in {place}");
+    refused(outcome, "config.invalid", &message);
 
     let file = TomlFile::new("network", "[edge.connections]\ntrusted = \"10.0.0.0/33\"\n");
     let error = Settings::loader().environment(NOTHING).file(&file.0).load().unwrap_err();

@@ -1,6 +1,6 @@
 //! Deadlines: the request's schedule, and routes with a deadline of their own.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::{Error, HttpMessage};
-use steadfast_actors::kernel::RequestContext;
+use steadfast_actors::kernel::{Priority, RequestContext};
 use tokio::time::Instant;
 
 /// LIMIT: a request that may take longer than a day is not a request.
@@ -29,6 +29,12 @@ pub(super) struct Schedule {
     client: Option<Instant>,
     max: Duration,
     deadline: Cell<Option<Instant>>,
+    /// Whether a client said which class it is of: then the route does not.
+    classed: bool,
+    /// The route's class, as a part of `base`.
+    part: RefCell<Option<RequestContext>>,
+    /// Neither counted nor refused by admission.
+    always: Cell<bool>,
 }
 
 impl Schedule {
@@ -39,14 +45,22 @@ impl Schedule {
         max: Duration,
         route: Duration,
     ) -> Self {
-        let schedule = Self { base, started, client, max, deadline: Cell::new(None) };
+        let (deadline, part) = (Cell::new(None), RefCell::new(None));
+        let always = Cell::new(false);
+        let schedule = Self { base, started, client, max, deadline, classed: false, part, always };
         schedule.within(route);
         schedule
     }
 
+    /// The same, of the class that its client asked for.
+    pub(super) fn classed(self, class: Priority) -> Self {
+        Self { base: self.base.with_priority(class), classed: true, ..self }
+    }
+
     /// What the request runs under now.
     pub(super) fn context(&self) -> RequestContext {
-        let context = self.base.clone();
+        let part = self.part.borrow().clone();
+        let context = part.unwrap_or_else(|| self.base.clone());
         match self.deadline.get() {
             Some(at) => context.with_deadline(at),
             None => context,
@@ -60,6 +74,26 @@ impl Schedule {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.deadline.get()
+    }
+
+    pub(super) const fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The class to admit it by; `None` if it is admitted always.
+    pub(super) fn class(&self) -> Option<Priority> {
+        let part = self.part.borrow();
+        let context = part.as_ref().unwrap_or(&self.base);
+        (!self.always.get()).then(|| context.priority())
+    }
+
+    /// What the route says of its class; `None` that it is admitted always. The last word holds.
+    pub(super) fn admit(&self, route: Option<Priority>) {
+        self.always.set(route.is_none());
+        if let Some(class) = route.filter(|_| !self.classed) {
+            let part = self.base.clone().with_priority(class);
+            drop(self.part.replace(Some(part)));
+        }
     }
 
     fn within(&self, route: Duration) {
@@ -143,15 +177,13 @@ where
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let schedule = request.extensions().get::<Rc<Schedule>>().map(Rc::clone);
         let Some(schedule) = schedule else {
-            return Scoped { context: None, inner: self.service.call(request) };
+            return Scoped::free(self.service.call(request));
         };
         match self.deadline.0 {
             Some(within) => schedule.within(within),
             None => schedule.unlimited(),
         }
-        let context = schedule.context();
-        let inner = context.clone().sync_scope(|| self.service.call(request));
-        Scoped { context: Some(context), inner }
+        Scoped::under(schedule.context(), || self.service.call(request))
     }
 }
 
@@ -162,6 +194,17 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: F,
         context: Option<RequestContext>,
+    }
+}
+
+impl<F> Scoped<F> {
+    pub(super) fn under(context: RequestContext, call: impl FnOnce() -> F) -> Self {
+        let inner = context.clone().sync_scope(call);
+        Self { inner, context: Some(context) }
+    }
+
+    pub(super) const fn free(inner: F) -> Self {
+        Self { inner, context: None }
     }
 }
 

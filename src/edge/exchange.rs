@@ -14,6 +14,7 @@ use steadfast_actors::kernel::{RequestContext, RequestId, Stopped};
 use tokio::time::Instant;
 
 use super::access::Access;
+use super::admission::{AdmissionCounts, Passage};
 use super::body::EdgeBody;
 use super::deadline::Schedule;
 use super::in_flight::InFlight;
@@ -36,6 +37,8 @@ pub struct EdgeCounts {
     pub deadlines: u64,
     /// Requests whose client left before it was answered.
     pub clients_gone: u64,
+    /// What became of the requests that asked to be admitted.
+    pub admission: AdmissionCounts,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +56,7 @@ impl Counters {
             aborts: self.aborts.load(Ordering::Relaxed),
             deadlines: self.deadlines.load(Ordering::Relaxed),
             clients_gone: self.clients_gone.load(Ordering::Relaxed),
+            admission: AdmissionCounts::default(),
         }
     }
 }
@@ -75,9 +79,16 @@ struct Live {
     schedule: Rc<Schedule>,
     access: Access,
     in_flight: InFlight,
+    passage: Option<Passage>,
 }
 
 impl Live {
+    fn answered(&mut self) {
+        if let Some(passage) = &mut self.passage {
+            passage.answered();
+        }
+    }
+
     fn mark(&self) -> Mark {
         Mark {
             // The alphabet of an id is safe in a header.
@@ -121,9 +132,22 @@ impl Exchange {
             let context = schedule.base().clone();
             let routes = shared.routes(request);
             let access = Access::begin(request, routes, context, started, in_flight.enter());
-            Box::new(Live { schedule, access, in_flight })
+            let admission = shared.parts.admission.as_ref();
+            let passage = admission.map(|admission| Passage::begin(admission, request));
+            Box::new(Live { schedule, access, in_flight, passage })
         });
         Self { shared: Rc::clone(shared), form, live }
+    }
+
+    /// Before the request is polled: whether it may be.
+    pub(super) fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Problem>> {
+        match &mut self.live {
+            Some(live) => match &mut live.passage {
+                Some(passage) => passage.poll(&live.schedule, cx),
+                None => Poll::Ready(Ok(())),
+            },
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     /// Runs a piece of the request under its context, and catches its panic if panics are caught.
@@ -248,6 +272,7 @@ impl Exchange {
         let mut response = self.normalised(response);
         let status = response.status();
         if let Some(live) = &mut self.live {
+            live.answered();
             live.access.answered(status, Some(response.request()));
             live.mark().put_on(response.response_mut());
         }
@@ -274,6 +299,7 @@ impl Exchange {
             }
         };
         if let Some(live) = &mut self.live {
+            live.answered();
             live.access.answered(status, None);
             live.access.completed();
             let mark = live.mark();

@@ -19,6 +19,8 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
+use super::admission::Admit;
+use actix_web::dev::ServiceRequest;
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde_json::{Map, Value, json};
@@ -59,9 +61,14 @@ impl Probes {
                 let response = probes.answer(&name, &request, answer);
                 async move { response }
             };
-            web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler))
+            // A probe that is shed would have a busy process killed.
+            web::resource(path)
+                .route(web::get().to(handler.clone()))
+                .route(web::head().to(handler))
+                .wrap(Admit::always())
         };
-        app.service(probe("/livez", |probes, _| Some(probes.liveness())))
+        app.app_data(Mounted)
+            .service(probe("/livez", |probes, _| Some(probes.liveness())))
             .service(probe("/readyz", |probes, wish| match &wish.group {
                 None => Some(probes.health.readiness()),
                 Some(group) => probes.health.group(group),
@@ -108,6 +115,16 @@ impl Probes {
             response.content_type(TEXT).body(lines(probe, report, self.reasons))
         }
     }
+}
+
+/// Data of an app that has the probes.
+#[derive(Debug)]
+struct Mounted;
+
+/// Whether a request that is not routed yet is for a probe of its app, not of a scope.
+pub(super) fn is_probe(request: &ServiceRequest) -> bool {
+    matches!(request.path(), "/livez" | "/readyz" | "/startupz")
+        && request.app_data::<Mounted>().is_some()
 }
 
 const NO_STORE: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");

@@ -8,10 +8,13 @@
 //! | [`Normalise`] | each error is a problem document with a stable code |
 //! | [`Recover`] | a panic costs one request, not its connection |
 //!
+//! [`Admission`] is a fourth, off unless it is given: how many requests are served at a time.
+//!
 //! Below it stands the server. [`EdgeServer`] is actix-web's with [limits](EdgeLimits) on every
 //! connection; [`harden`] gives `HttpServer` those that it can have.
 
 mod access;
+mod admission;
 pub(crate) mod backlog;
 mod body;
 mod body_guard;
@@ -34,6 +37,10 @@ mod trigger;
 mod watch;
 mod webhook;
 
+pub use admission::{
+    Admission, AdmissionCounts, AdmissionLimits, Admit, AdmitService, ClassCounts, QueueLimits,
+    RateLimits,
+};
 pub use body::EdgeBody;
 pub use body_guard::{BodyGuard, BodyGuardFuture, BodyGuardService, GuardedBody, harden};
 pub use deadline::{Deadline, DeadlineService, Scoped};
@@ -50,7 +57,7 @@ pub use pace::{Pace, PaceService};
 pub use raw_json::RawJson;
 pub use recover::{AbortResponse, PanicReport, Phase, Recover};
 pub use request_context::{
-    Ctx, REQUEST_ID, REQUEST_TIMEOUT_MS, RequestGuard, TRACEPARENT, TrustPolicy,
+    Ctx, REQUEST_ID, REQUEST_PRIORITY, REQUEST_TIMEOUT_MS, RequestGuard, TRACEPARENT, TrustPolicy,
 };
 pub use server::{ConnectionCounts, Connections, EdgeServer};
 pub use shutdown::{DrainPlan, Drained};

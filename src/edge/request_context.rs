@@ -14,9 +14,10 @@ use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpRequest};
 use serde::{Deserialize, Serialize};
-use steadfast_actors::kernel::{RequestContext, RequestId, TraceParent};
+use steadfast_actors::kernel::{Priority, RequestContext, RequestId, TraceParent};
 use tokio::time::Instant;
 
+use super::admission;
 use super::deadline::{LIMIT, Schedule, clamp};
 use super::in_flight::InFlight;
 
@@ -24,6 +25,9 @@ use super::in_flight::InFlight;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Milliseconds the sender will wait, honoured from [trusted](TrustPolicy) peers.
 pub const REQUEST_TIMEOUT_MS: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+/// `critical`, `high`, `normal` or `sheddable`: how readily to shed it. Honoured from peers that
+/// are [trusted with it](RequestGuard::trust_priority).
+pub const REQUEST_PRIORITY: HeaderName = HeaderName::from_static("x-request-priority");
 /// The trace the request belongs to (W3C Trace Context).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -93,6 +97,7 @@ pub struct RequestGuard {
     deadline: Duration,
     deadline_max: Duration,
     trust: TrustPolicy,
+    trust_priority: TrustPolicy,
     pub(super) in_flight: InFlight,
 }
 
@@ -102,6 +107,7 @@ impl Default for RequestGuard {
             deadline: DEADLINE_DEFAULT,
             deadline_max: DEADLINE_MAX_DEFAULT,
             trust: TrustPolicy::default(),
+            trust_priority: TrustPolicy::Nobody,
             in_flight: InFlight::new(),
         }
     }
@@ -137,6 +143,15 @@ impl RequestGuard {
         self
     }
 
+    /// Whose `X-Request-Priority` is honoured. Default [`TrustPolicy::Nobody`]: unlike a deadline,
+    /// a class can ask for more. A proxy that is trusted with it must not let the header of its
+    /// own clients pass.
+    #[must_use]
+    pub const fn trust_priority(mut self, policy: TrustPolicy) -> Self {
+        self.trust_priority = policy;
+        self
+    }
+
     /// Where requests are counted, so that a drain can wait for them. Give every worker clones
     /// of one: `steadfast.in_flight().clone()`.
     #[must_use]
@@ -152,10 +167,16 @@ impl RequestGuard {
         if let Some(trace) = inbound_trace(headers) {
             base = base.with_trace(trace);
         }
+        let peer = || request.peer_addr().map(|peer| peer.ip());
         let client = inbound_timeout(headers)
-            .filter(|_| self.trust.trusts(request.peer_addr().map(|peer| peer.ip())))
+            .filter(|_| self.trust.trusts(peer()))
             .map(|timeout| started + timeout);
-        Schedule::new(base, started, client, self.deadline_max, self.deadline)
+        let schedule = Schedule::new(base, started, client, self.deadline_max, self.deadline);
+        let class = inbound_priority(headers).filter(|_| self.trust_priority.trusts(peer()));
+        match class {
+            Some(class) => schedule.classed(class),
+            None => schedule,
+        }
     }
 }
 
@@ -182,6 +203,10 @@ fn inbound_timeout(headers: &HeaderMap) -> Option<Duration> {
     (!timeout.is_zero() && timeout <= LIMIT).then_some(timeout)
 }
 
+fn inbound_priority(headers: &HeaderMap) -> Option<Priority> {
+    admission::parse(only(headers, &REQUEST_PRIORITY)?)
+}
+
 /// The request's context, for handlers: `async fn handler(ctx: Ctx) …`.
 ///
 /// It dereferences to [`RequestContext`]. Extraction never fails: outside of a request, as in
@@ -203,7 +228,8 @@ impl Ctx {
     }
 
     /// The headers that carry this request on to another service: `x-request-id`,
-    /// `x-request-timeout-ms` when there is a deadline, `traceparent` when there is a trace.
+    /// `x-request-timeout-ms` when there is a deadline, `traceparent` when there is a trace,
+    /// `x-request-priority` when it is not normal.
     ///
     /// `reserve` is what the way there and back costs; it is taken off the time left. At least
     /// 1 ms is sent: check [`stopped`](RequestContext::stopped) before the call.
@@ -215,10 +241,13 @@ impl Ctx {
         let left_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1));
         let trace = self.0.trace().map(|trace| trace.child().to_string());
         let id = HeaderValue::from_str(self.0.id().as_str()).ok();
+        let class = Some(self.0.priority()).filter(|class| *class != Priority::Normal);
+        let class = class.map(|class| HeaderValue::from_static(admission::word(class)));
         [
             (REQUEST_ID, id),
             (REQUEST_TIMEOUT_MS, left_ms.map(HeaderValue::from)),
             (TRACEPARENT, trace.and_then(|trace| HeaderValue::from_str(&trace).ok())),
+            (REQUEST_PRIORITY, class),
         ]
         .into_iter()
         .filter_map(|(name, value)| value.map(|value| (name, value)))

@@ -20,6 +20,7 @@ use actix_web::dev::{
 use futures_util::future::LocalBoxFuture;
 use steadfast_actors::kernel::Stopped;
 
+use super::admission::Admission;
 use super::body::EdgeBody;
 use super::exchange::{Counters, EdgeCounts, Exchange};
 use super::in_flight::InFlight;
@@ -27,6 +28,7 @@ use super::normalise::{AllowProbe, Normalise};
 use super::recover::{AbortResponse, Payload, Recover};
 use super::request_context::RequestGuard;
 use super::watch::Watch;
+use crate::problem::Problem;
 
 /// The whole request edge: wrap an `App` with it **last**, so that it is outermost.
 ///
@@ -51,6 +53,7 @@ pub struct Edge {
     requests: RequestGuard,
     normalise: Normalise,
     recover: Recover,
+    admission: Option<Admission>,
     counters: Arc<Counters>,
 }
 
@@ -68,6 +71,7 @@ impl Edge {
             requests: RequestGuard::new(),
             normalise: Normalise::new(),
             recover: Recover::new(),
+            admission: None,
             counters: Arc::default(),
         }
     }
@@ -93,6 +97,13 @@ impl Edge {
         self
     }
 
+    /// How many requests are served at a time. Default: as many as come.
+    #[must_use]
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission).filter(Admission::is_on);
+        self
+    }
+
     /// Where requests are counted; the same as [`RequestGuard::in_flight`].
     #[must_use]
     pub fn in_flight(mut self, in_flight: InFlight) -> Self {
@@ -103,7 +114,8 @@ impl Edge {
     /// What went wrong so far, at this edge and its clones.
     #[must_use]
     pub fn counts(&self) -> EdgeCounts {
-        self.counters.read()
+        let admission = self.admission.as_ref().map(Admission::counts);
+        EdgeCounts { admission: admission.unwrap_or_default(), ..self.counters.read() }
     }
 
     fn parts(&self) -> Parts {
@@ -111,6 +123,7 @@ impl Edge {
             requests: Some(self.requests.clone()),
             normalise: Some(self.normalise.clone()),
             recover: Some(self.recover.clone()),
+            admission: self.admission.clone(),
         }
     }
 }
@@ -121,6 +134,7 @@ pub(super) struct Parts {
     pub(super) requests: Option<RequestGuard>,
     pub(super) normalise: Option<Normalise>,
     pub(super) recover: Option<Recover>,
+    pub(super) admission: Option<Admission>,
 }
 
 /// What all requests of one service share.
@@ -262,27 +276,35 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let Some(exchange) = this.exchange.as_ref() else { return Poll::Pending };
-        let polled = match (this.thrown.take(), this.inner.as_mut().as_pin_mut()) {
-            (Some(payload), _) => Err(payload),
-            (None, Some(inner)) => exchange.enter(|| inner.poll(cx)),
-            (None, None) => return Poll::Pending,
+        let Some(exchange) = this.exchange.as_mut() else { return Poll::Pending };
+        let admitted = match this.thrown {
+            Some(_) => Poll::Ready(Ok(())),
+            None => exchange.poll_admission(cx),
         };
-        let ended = match polled {
-            Ok(Poll::Ready(outcome)) => Ended::Answered(outcome),
-            Err(payload) => Ended::Panicked(payload),
-            Ok(Poll::Pending) => {
-                let end = exchange.poll_end(this.watch, exchange.deadline(), cx);
-                match end {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(why) => Ended::Stopped(why),
-                }
-            }
+        let exchange = &*exchange;
+        let ended = match (this.thrown.take(), this.inner.as_mut().as_pin_mut(), admitted) {
+            (Some(payload), ..) => Poll::Ready(Ended::Panicked(payload)),
+            (None, None, _) => return Poll::Pending,
+            (None, Some(_), Poll::Pending) => Poll::Pending,
+            (None, Some(_), Poll::Ready(Err(problem))) => Poll::Ready(Ended::Refused(problem)),
+            (None, Some(inner), Poll::Ready(Ok(()))) => match exchange.enter(|| inner.poll(cx)) {
+                Ok(polled) => polled.map(Ended::Answered),
+                Err(payload) => Poll::Ready(Ended::Panicked(payload)),
+            },
+        };
+        let ended = match ended {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => match exchange.poll_end(this.watch, exchange.deadline(), cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(why) => Ended::Stopped(why),
+            },
         };
         // ORDER: the inner future goes before the answer does; its drop may still log or panic.
         match &ended {
             Ended::Answered(_) => exchange.drop_ended(|| this.inner.set(None)),
-            Ended::Panicked(_) => exchange.drop_guarded_in(|| this.inner.set(None)),
+            Ended::Panicked(_) | Ended::Refused(_) => {
+                exchange.drop_guarded_in(|| this.inner.set(None));
+            }
             Ended::Stopped(why) => {
                 exchange.cancel(*why);
                 exchange.drop_guarded_in(|| this.inner.set(None));
@@ -300,6 +322,7 @@ enum Ended<B> {
     Answered(Result<ServiceResponse<B>, Error>),
     Panicked(Payload),
     Stopped(Stopped),
+    Refused(Problem),
 }
 
 fn conclude<B: MessageBody + 'static>(
@@ -310,6 +333,7 @@ fn conclude<B: MessageBody + 'static>(
         Ended::Answered(Ok(response)) => Ok(exchange.answered(response.map_into_boxed_body())),
         Ended::Answered(Err(error)) => Err(exchange.failed(error)),
         Ended::Stopped(why) => Err(exchange.stopped(why)),
+        Ended::Refused(problem) => Err(exchange.failed(problem.into())),
         Ended::Panicked(payload) if AbortResponse::is(&payload) => {
             exchange.aborted();
             drop(exchange);

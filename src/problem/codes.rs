@@ -109,6 +109,10 @@ const CATALOGUE: &[Entry] = &[
     entry("request.deadline_exceeded", 504, "Deadline exceeded", "The answer was not ready before the request's deadline.", "Try again with more time, if it is idempotent."),
     entry("request.client_gone", 499, "Client closed request", "The client left before the answer was ready.", "Nobody reads it."),
     entry("request.shutdown", 503, "Shutting down", "The server gave the request up because it shuts down.", "Try again; another instance may answer."),
+    // Admission.
+    not_run(entry("admission.overloaded", 503, "Too busy", "The service has more requests than it can serve, and this one was not among the first.", "Try again after the wait.")),
+    not_run(entry("admission.expired", 503, "Not served in time", "The deadline passed, or would have, while the request waited its turn.", "Try again after the wait, with more time.")),
+    not_run(entry("admission.rate_limited", 429, "Too many requests", "The client has sent more requests than one client may.", "Try again after the wait, and more slowly.")),
     // Breakers.
     not_run(entry("breaker.open", 503, "A dependency is unavailable", "A dependency failed too often and is left alone.", "Try again after the wait.")),
     not_run(entry("breaker.trials_taken", 503, "A dependency is unavailable", "A dependency is being tried, and every trial is taken.", "Try again after the wait.")),

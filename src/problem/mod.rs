@@ -74,6 +74,7 @@ struct Inner {
     errors: Vec<FieldError>,
     retry_after: Option<Duration>,
     retryable: Option<bool>,
+    expected: bool,
     extensions: Map<String, Value>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -104,6 +105,7 @@ impl Problem {
             errors: Vec::new(),
             retry_after: None,
             retryable: None,
+            expected: false,
             extensions: Map::new(),
             source: None,
         }))
@@ -209,6 +211,16 @@ impl Problem {
     pub fn caused_by(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// Says that it is no failure, so that it does not fill the log: whoever made it counts.
+    pub(crate) fn expected(mut self) -> Self {
+        self.0.expected = true;
+        self
+    }
+
+    pub(crate) fn is_expected(&self) -> bool {
+        self.0.expected
     }
 
     /// The stable code.

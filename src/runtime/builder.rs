@@ -24,9 +24,9 @@ use super::error::StartError;
 use super::leaving::Leaving;
 use super::threads::ActorThreads;
 use super::{Inner, Steadfast};
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::edge::backlog::Backlog;
-use crate::edge::{Edge, InFlight, ShutdownTrigger};
+use crate::edge::{Admission, Edge, InFlight, ShutdownTrigger};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -256,6 +256,9 @@ impl Builder {
         let Self { settings, tree, actors, registry, job_queues, memory: _, threads, failed } =
             self;
         settings.check()?;
+        let admission = Admission::new(&settings.admission, &settings.edge.connections)
+            .map_err(ConfigError::from)?;
+        let registry = watched(registry, &admission);
         let (Some(threads), Some(first), None) = (threads, first, &failed) else {
             let gone = || StartError::Threads(std::io::Error::other("no actor thread"));
             return Err(failed.unwrap_or_else(gone));
@@ -269,6 +272,7 @@ impl Builder {
         warn_of_late_kill(&settings);
         let in_flight = InFlight::new();
         let edge = Edge::new().requests(settings.request.guard()).in_flight(in_flight.clone());
+        let edge = edge.admission(admission);
         Ok(Steadfast(Arc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             settings,
@@ -301,6 +305,22 @@ impl Builder {
     fn fail(&mut self, error: StartError) {
         self.failed.get_or_insert(error);
     }
+}
+
+/// While requests are shed, readiness is degraded by the line `admission` and stays ready: a
+/// balancer that took the traffic away would give it to others who have no more room.
+fn watched(registry: HealthRegistry, admission: &Admission) -> HealthRegistry {
+    if !admission.is_on() {
+        return registry;
+    }
+    let admission = admission.clone();
+    let check = move |_: CheckCx| {
+        let shedding = admission.is_shedding();
+        let detail = if shedding { Detail::degraded("shedding") } else { Detail::ok() };
+        std::future::ready(Ok(detail))
+    };
+    let spec = CheckSpec::new("admission", check).critical(false);
+    registry.check(spec.every(Duration::from_secs(1)))
 }
 
 fn watching(breaker: Breaker) -> CheckSpec {

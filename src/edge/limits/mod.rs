@@ -2,15 +2,17 @@
 
 mod network;
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use steadfast_actors::kernel::{Code, Fault};
 
+use super::admission;
 use crate::config::duration;
 
-pub(super) use network::masked;
+use network::masked;
 pub use network::{InvalidNetwork, Network};
 
 const fn seconds(count: u64) -> Duration {
@@ -254,7 +256,7 @@ impl EdgeLimits {
 }
 
 impl ConnectionLimits {
-    fn check(&self) -> Result<(), InvalidLimit> {
+    pub(super) fn check(&self) -> Result<(), InvalidLimit> {
         count("connections.total", self.total, 1..=1_000_000)?;
         count("connections.per_address", self.per_address, 1..=self.total)?;
         count("connections.ipv4_prefix", self.ipv4_prefix, 8..=32)?;
@@ -264,6 +266,16 @@ impl ConnectionLimits {
         time("connections.age", self.age, self.idle..=DAY)?;
         count("connections.age_jitter", self.age_jitter, 0..=50)
     }
+
+    /// The address, or the network, that counts as one client; `None` if it is trusted.
+    pub(super) fn client(&self, address: IpAddr) -> Option<IpAddr> {
+        let address = address.to_canonical();
+        if self.trusted.iter().any(|network| network.contains(address)) {
+            return None;
+        }
+        let prefix = if address.is_ipv4() { self.ipv4_prefix } else { self.ipv6_prefix };
+        Some(masked(address, prefix))
+    }
 }
 
 fn rate([min, grace, idle]: [&'static str; 3], rate: Rate) -> Result<(), InvalidLimit> {
@@ -272,7 +284,7 @@ fn rate([min, grace, idle]: [&'static str; 3], rate: Rate) -> Result<(), Invalid
     time(grace, rate.grace, SHORTEST..=rate.idle)
 }
 
-fn time(
+pub(super) fn time(
     limit: &'static str,
     value: Duration,
     range: RangeInclusive<Duration>,
@@ -280,7 +292,7 @@ fn time(
     within(limit, range.contains(&value), || duration::show(value))
 }
 
-fn count<T: Copy + PartialOrd + ToString>(
+pub(super) fn count<T: Copy + PartialOrd + ToString>(
     limit: &'static str,
     value: T,
     range: RangeInclusive<T>,
@@ -318,7 +330,7 @@ pub(crate) fn expected(limit: &str) -> &'static str {
         "connections.age" => "a duration from connections.idle to 24h",
         "connections.age_jitter" => "a whole number from 0 to 50",
         "tcp_user_timeout" => "0ms, or a duration from write.idle to 1h",
-        _ => "a section of settings",
+        _ => admission::limits::expected(limit),
     }
 }
 

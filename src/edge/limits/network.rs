@@ -34,7 +34,7 @@ impl Network {
 }
 
 /// The address with all bits cleared but the first.
-pub(in crate::edge) fn masked(address: IpAddr, prefix: u8) -> IpAddr {
+pub(super) fn masked(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let mask = u32::MAX.checked_shl(32_u32.saturating_sub(prefix.into())).unwrap_or(0);

@@ -213,7 +213,9 @@ fn log(problem: &Problem, error: Option<&Error>, id: Option<&RequestId>) {
         Some(error) => error.to_string(),
         None => chain(problem),
     };
-    if status == 500 {
+    if problem.is_expected() {
+        tracing::debug!(code, status, request_id, "http.refused");
+    } else if status == 500 {
         tracing::error!(code, status, reason = reason(), request_id, "http.failed");
     } else if status > 500 {
         tracing::warn!(code, status, reason = reason(), request_id, "http.failed");

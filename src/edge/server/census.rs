@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::counts::{Connections, Event, Tally};
-use crate::edge::limits::{ConnectionLimits, masked};
+use crate::edge::limits::ConnectionLimits;
 
 /// So that workers seldom meet. A power of two.
 const SHARDS: usize = 16;
@@ -30,7 +30,7 @@ impl Census {
 
     /// Lets a connection in, until the [`Entry`] is dropped. `None` if there are too many.
     pub(super) fn enter(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Entry> {
-        let address = peer.and_then(|peer| self.limited(peer.to_canonical()));
+        let address = peer.and_then(|peer| self.limits.client(peer));
         // The address first: a flood from one must not even for a moment take the place of others.
         if address.is_some_and(|address| !self.add(address)) {
             self.tally.count(Event::RefusedAddress);
@@ -45,15 +45,6 @@ impl Census {
         }
         self.tally.count(Event::Accepted);
         Some(entry)
-    }
-
-    /// The network that a peer counts for; `None` if it is trusted.
-    fn limited(&self, peer: IpAddr) -> Option<IpAddr> {
-        if self.limits.trusted.iter().any(|network| network.contains(peer)) {
-            return None;
-        }
-        let prefix = if peer.is_ipv4() { self.limits.ipv4_prefix } else { self.limits.ipv6_prefix };
-        Some(masked(peer, prefix))
     }
 
     fn add(&self, address: IpAddr) -> bool {

@@ -1,5 +1,6 @@
 //! The request edge, through real servers and raw connections.
 
+mod admission; // who is served, who waits, who is refused
 mod dev_mailbox; // mails in a browser
 mod errors; // each error as a problem document
 mod logs; // what is recorded of a request
