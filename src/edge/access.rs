@@ -1,6 +1,8 @@
 //! The record of one request: counted while it is in flight, logged once when it ended.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::dev::{ResourceMap, ServiceRequest};
@@ -20,7 +22,10 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 pub(super) struct Access {
     method: Method,
     uri: Uri,
-    route: Route,
+    /// To look the route up when somebody asks: the request itself is gone by then.
+    routes: Rc<ResourceMap>,
+    /// Its pattern, once somebody has asked.
+    route: OnceCell<Option<Arc<str>>>,
     status: Option<StatusCode>,
     outcome: Outcome,
     started: Instant,
@@ -50,13 +55,6 @@ impl Outcome {
     }
 }
 
-#[derive(Debug)]
-enum Route {
-    /// Looked up when somebody asks: the request itself is gone by then.
-    ByPath(Rc<ResourceMap>),
-    Known(Option<String>),
-}
-
 impl Access {
     pub(super) fn begin(
         request: &ServiceRequest,
@@ -77,7 +75,8 @@ impl Access {
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
-            route: Route::ByPath(routes),
+            routes,
+            route: OnceCell::new(),
             status: None,
             outcome: Outcome::Cancelled,
             started,
@@ -92,21 +91,19 @@ impl Access {
     }
 
     /// The pattern of the route; labels and logs never carry the path itself.
-    pub(super) fn route(&self) -> Option<String> {
-        match &self.route {
-            Route::ByPath(routes) => routes.match_pattern(self.uri.path()),
-            Route::Known(pattern) => pattern.clone(),
-        }
+    pub(super) fn route(&self) -> Option<&Arc<str>> {
+        let look_up = || self.routes.match_pattern(self.uri.path()).map(Arc::from);
+        self.route.get_or_init(look_up).as_ref()
     }
 
     /// The response's head is known.
     pub(super) fn answered(&mut self, status: StatusCode, request: Option<&HttpRequest>) {
         self.status = Some(status);
         self.outcome = Outcome::Aborted;
-        if let Some(request) = request
-            && self.is_wanted()
-        {
-            self.route = Route::Known(request.match_pattern());
+        // A middleware may have changed the path, and the request knows.
+        let known = self.route.get().is_some_and(Option::is_some);
+        if let Some(request) = request.filter(|_| !known && self.is_wanted()) {
+            self.route = OnceCell::from(request.match_pattern().map(Arc::from));
         }
     }
 
@@ -130,8 +127,7 @@ impl Access {
     }
 
     fn log(&self) {
-        let route = self.route();
-        let route = route.as_deref().unwrap_or("unmatched");
+        let route = self.route().map_or("unmatched", |route| &**route);
         let status = self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());
         self.span.record("route", route);
         self.span.record("status", status);

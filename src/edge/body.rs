@@ -36,7 +36,10 @@ impl EdgeBody {
         let empty = matches!(body.size(), BodySize::None | BodySize::Sized(0));
         let content = match body.try_into_bytes() {
             Ok(bytes) => Content::Full(bytes),
-            Err(body) => Content::Stream(body),
+            Err(body) => {
+                exchange.note_writing();
+                Content::Stream(body)
+            }
         };
         if empty {
             exchange.completed();

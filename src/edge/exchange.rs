@@ -1,5 +1,6 @@
 //! One request and its response, as the edge sees it.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -22,6 +23,7 @@ use super::normalise::Ask;
 use super::recover::{self, Payload, Phase};
 use super::request_context::REQUEST_ID;
 use super::stack::Shared;
+use super::table::{FlightPhase, Listed};
 use super::watch::Watch;
 use crate::problem::{Form, Problem};
 
@@ -80,9 +82,27 @@ struct Live {
     access: Access,
     in_flight: InFlight,
     passage: Option<Passage>,
+    listed: Listed,
+    /// As it is listed.
+    phase: Cell<Option<FlightPhase>>,
 }
 
 impl Live {
+    /// Tells operators how far it has come, now that it waits.
+    fn note(&self, phase: FlightPhase) {
+        if self.phase.replace(Some(phase)) == Some(phase) {
+            return;
+        }
+        // Most requests never wait, so they do not pay for the search for their route.
+        let route = self.access.route().cloned();
+        let deadline = self.schedule.deadline();
+        self.listed.change(|row| {
+            row.phase = phase;
+            row.route = route;
+            row.deadline = deadline;
+        });
+    }
+
     fn answered(&mut self) {
         if let Some(passage) = &mut self.passage {
             passage.answered();
@@ -134,20 +154,22 @@ impl Exchange {
             let access = Access::begin(request, routes, context, started, in_flight.enter());
             let admission = shared.parts.admission.as_ref();
             let passage = admission.map(|admission| Passage::begin(admission, request));
-            Box::new(Live { schedule, access, in_flight, passage })
+            let listed = shared.list(&schedule, request);
+            let phase = Cell::new(None);
+            Box::new(Live { schedule, access, in_flight, passage, listed, phase })
         });
         Self { shared: Rc::clone(shared), form, live }
     }
 
     /// Before the request is polled: whether it may be.
     pub(super) fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Problem>> {
-        match &mut self.live {
-            Some(live) => match &mut live.passage {
-                Some(passage) => passage.poll(&live.schedule, cx),
-                None => Poll::Ready(Ok(())),
-            },
-            None => Poll::Ready(Ok(())),
+        let Some(live) = &mut self.live else { return Poll::Ready(Ok(())) };
+        let Some(passage) = &mut live.passage else { return Poll::Ready(Ok(())) };
+        let admitted = passage.poll(&live.schedule, cx);
+        if admitted.is_ready() && live.phase.get() == Some(FlightPhase::Queued) {
+            live.note(FlightPhase::Handling);
         }
+        admitted
     }
 
     /// Runs a piece of the request under its context, and catches its panic if panics are caught.
@@ -200,6 +222,21 @@ impl Exchange {
         }
     }
 
+    /// The request waits: for its turn, or for what it does.
+    pub(super) fn note_waiting(&self) {
+        if let Some(live) = &self.live {
+            let queued = live.passage.as_ref().is_some_and(Passage::is_waiting);
+            live.note(if queued { FlightPhase::Queued } else { FlightPhase::Handling });
+        }
+    }
+
+    /// The response is a stream.
+    pub(super) fn note_writing(&self) {
+        if let Some(live) = &self.live {
+            live.note(FlightPhase::Writing);
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.live.as_ref().and_then(|live| live.schedule.deadline())
     }
@@ -230,7 +267,7 @@ impl Exchange {
         let Some(recover) = &self.shared.parts.recover else { return };
         let route = self.live.as_ref().and_then(|live| live.access.route());
         let report = |id: Option<&RequestId>| {
-            recover.report(payload, phase, id, route.as_deref());
+            recover.report(payload, phase, id, route.map(|route| &**route));
         };
         match &self.live {
             Some(live) => {

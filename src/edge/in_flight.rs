@@ -4,13 +4,18 @@
 //! waits until nobody is left, and cuts off whoever stays too long. The two share
 //! nothing else.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::table::{InFlightRequests, Table};
 
 /// Counts the requests in flight over all workers. Cheap to clone; clones share one count.
 ///
@@ -26,6 +31,8 @@ struct Shared {
     used: AtomicBool,
     idle: Notify,
     cut: CancellationToken,
+    /// One of each worker's app.
+    tables: Mutex<Vec<Weak<Table>>>,
 }
 
 impl InFlight {
@@ -55,6 +62,29 @@ impl InFlight {
     /// Whether anybody counts: `false` until the first [`enter`](Self::enter).
     pub(crate) fn is_used(&self) -> bool {
         self.0.used.load(Ordering::Relaxed)
+    }
+
+    /// The requests in flight: which, since when, until when, and how far they have come.
+    ///
+    /// Cheap enough to be asked every second. It takes no part in the workers' event loops, so it
+    /// answers also when they are stuck.
+    #[must_use]
+    pub fn requests(&self) -> InFlightRequests {
+        let tables: Vec<_> = self.0.tables.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut all = InFlightRequests::default();
+        let now = Instant::now();
+        tables.iter().for_each(|table| table.read(now, &mut all));
+        all.requests.sort_by_key(|request| Reverse(request.age));
+        all
+    }
+
+    /// A table for the requests of one more worker.
+    pub(super) fn table(&self) -> Arc<Table> {
+        let table = Arc::default();
+        let mut tables = self.0.tables.lock();
+        tables.retain(|table| table.strong_count() > 0);
+        tables.push(Arc::downgrade(&table));
+        table
     }
 
     /// Waits until no request is in flight. Completes at once when there is none.

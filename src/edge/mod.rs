@@ -33,6 +33,7 @@ mod request_context;
 mod server;
 pub(crate) mod shutdown;
 mod stack;
+mod table;
 mod trigger;
 mod watch;
 mod webhook;
@@ -62,5 +63,6 @@ pub use request_context::{
 pub use server::{ConnectionCounts, Connections, EdgeServer};
 pub use shutdown::{DrainPlan, Drained};
 pub use stack::{Edge, EdgeFuture, EdgeService};
+pub use table::{FlightPhase, InFlightRequest, InFlightRequests};
 pub use trigger::ShutdownTrigger;
 pub use webhook::receive;

@@ -22,11 +22,13 @@ use steadfast_actors::kernel::Stopped;
 
 use super::admission::Admission;
 use super::body::EdgeBody;
+use super::deadline::Schedule;
 use super::exchange::{Counters, EdgeCounts, Exchange};
 use super::in_flight::InFlight;
 use super::normalise::{AllowProbe, Normalise};
 use super::recover::{AbortResponse, Payload, Recover};
 use super::request_context::RequestGuard;
+use super::table::{FlightPhase, Listed, Row, Table};
 use super::watch::Watch;
 use crate::problem::Problem;
 
@@ -144,12 +146,25 @@ pub(super) struct Shared {
     pub(super) probe: Option<AllowProbe>,
     pub(super) counters: Arc<Counters>,
     routes: OnceCell<Rc<ResourceMap>>,
+    table: Arc<Table>,
 }
 
 impl Shared {
     /// The app's routes, to name a request's route after the request is gone.
     pub(super) fn routes(&self, request: &ServiceRequest) -> Rc<ResourceMap> {
         Rc::clone(self.routes.get_or_init(|| Rc::new(request.resource_map().clone())))
+    }
+
+    /// Lists a request for operators.
+    pub(super) fn list(&self, schedule: &Schedule, request: &ServiceRequest) -> Listed {
+        self.table.list(Row {
+            id: schedule.base().id().clone(),
+            method: request.method().clone(),
+            started: schedule.started(),
+            deadline: schedule.deadline(),
+            phase: FlightPhase::Handling,
+            route: None,
+        })
     }
 }
 
@@ -205,7 +220,9 @@ impl<S> EdgeService<S> {
             Some(_) => AllowProbe::new().await,
             None => None,
         };
-        let shared = Rc::new(Shared { parts, probe, counters, routes: OnceCell::new() });
+        let table = parts.requests.as_ref().map(|guard| guard.in_flight.table());
+        let table = table.unwrap_or_default();
+        let shared = Rc::new(Shared { parts, probe, counters, routes: OnceCell::new(), table });
         Ok(Self { service, shared })
     }
 }
@@ -294,10 +311,13 @@ where
         };
         let ended = match ended {
             Poll::Ready(ended) => ended,
-            Poll::Pending => match exchange.poll_end(this.watch, exchange.deadline(), cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(why) => Ended::Stopped(why),
-            },
+            Poll::Pending => {
+                exchange.note_waiting();
+                match exchange.poll_end(this.watch, exchange.deadline(), cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(why) => Ended::Stopped(why),
+                }
+            }
         };
         // ORDER: the inner future goes before the answer does; its drop may still log or panic.
         match &ended {

@@ -76,6 +76,10 @@ impl Passage {
         }
     }
 
+    pub(in crate::edge) const fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waits(_))
+    }
+
     /// The head of the response is known.
     pub(in crate::edge) fn answered(&mut self) {
         if let Stage::Inside(permit) = &mut self.stage {

@@ -3,6 +3,7 @@
 mod admission; // who is served, who waits, who is refused
 mod dev_mailbox; // mails in a browser
 mod errors; // each error as a problem document
+mod in_flight; // what operators see of the requests being served
 mod logs; // what is recorded of a request
 mod panics; // what a panic costs
 mod requests; // ids, deadlines, cancellation
