@@ -27,7 +27,7 @@ pub use load::SettingsLoader;
 
 use crate::edge::limits;
 use crate::edge::{
-    AdmissionLimits, DrainPlan, EdgeLimits, InvalidLimit, RequestGuard, TrustPolicy,
+    AdmissionLimits, DrainPlan, EdgeLimits, InvalidLimit, PanicLimits, RequestGuard, TrustPolicy,
 };
 use crate::telemetry::{Format, Telemetry};
 
@@ -52,6 +52,8 @@ pub struct Settings {
     pub edge: EdgeLimits,
     /// How many requests are served at a time, and how many one client may send. Off by default.
     pub admission: AdmissionLimits,
+    /// When a route has panicked too often, and rests. Off by default.
+    pub panics: PanicLimits,
     /// What is logged, and how it looks.
     pub log: LogSettings,
 }
@@ -222,10 +224,11 @@ impl Settings {
     /// [`ConfigError::Invalid`] names the first that is not, and its range.
     pub fn check(&self) -> Result<(), ConfigError> {
         // The log finds out by itself whether its filter can be read.
-        let Self { actors, request, health, drain, edge, admission, log: _ } = self;
+        let Self { actors, request, health, drain, edge, admission, panics, log: _ } = self;
         within("actors.threads", actors.threads, 1..=64)?;
         edge.check()?;
         admission.check()?;
+        panics.check()?;
         let ms = Duration::from_millis;
         let day = ms(1)..=seconds(86_400);
         let times = [
@@ -249,7 +252,7 @@ fn expected(key: &str) -> &'static str {
     if let Some(limit) = key.strip_prefix("edge.") {
         return limits::expected(limit);
     }
-    if key.starts_with("admission.") {
+    if is_own_section(key) {
         return limits::expected(key);
     }
     match key {
@@ -267,9 +270,14 @@ fn expected(key: &str) -> &'static str {
     }
 }
 
+/// Whether a limit of the edge is in a section beside `edge`.
+fn is_own_section(limit: &str) -> bool {
+    limit.starts_with("admission.") || limit.starts_with("panics.")
+}
+
 impl From<InvalidLimit> for ConfigError {
     fn from(InvalidLimit { limit, expected, found }: InvalidLimit) -> Self {
-        let section = if limit.starts_with("admission.") { "" } else { "edge." };
+        let section = if is_own_section(limit) { "" } else { "edge." };
         Self::Invalid { key: format!("{section}{limit}"), expected, found, origin: None }
     }
 }

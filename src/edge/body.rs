@@ -72,6 +72,7 @@ impl EdgeBody {
             resume_unwind(payload)
         }
         exchange.report(payload, Phase::Body);
+        exchange.panicked();
         drop(exchange);
         self.give_up(Broken::Panicked)
     }

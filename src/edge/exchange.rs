@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use actix_http::ConnectionType;
 use actix_web::body::BoxBody;
@@ -20,6 +20,7 @@ use super::body::EdgeBody;
 use super::deadline::Schedule;
 use super::in_flight::InFlight;
 use super::normalise::Ask;
+use super::panic_guard::Trial;
 use super::recover::{self, Payload, Phase};
 use super::request_context::REQUEST_ID;
 use super::stack::Shared;
@@ -35,6 +36,8 @@ pub struct EdgeCounts {
     pub panics: u64,
     /// Responses that were [aborted](super::AbortResponse) on purpose.
     pub aborts: u64,
+    /// Requests that were refused because their route [rests](super::PanicGuard).
+    pub resting: u64,
     /// Requests that were given up at their deadline.
     pub deadlines: u64,
     /// Requests whose client left before it was answered.
@@ -47,6 +50,7 @@ pub struct EdgeCounts {
 pub(super) struct Counters {
     panics: AtomicU64,
     aborts: AtomicU64,
+    resting: AtomicU64,
     deadlines: AtomicU64,
     clients_gone: AtomicU64,
 }
@@ -56,6 +60,7 @@ impl Counters {
         EdgeCounts {
             panics: self.panics.load(Ordering::Relaxed),
             aborts: self.aborts.load(Ordering::Relaxed),
+            resting: self.resting.load(Ordering::Relaxed),
             deadlines: self.deadlines.load(Ordering::Relaxed),
             clients_gone: self.clients_gone.load(Ordering::Relaxed),
             admission: AdmissionCounts::default(),
@@ -83,6 +88,10 @@ struct Live {
     in_flight: InFlight,
     passage: Option<Passage>,
     listed: Listed,
+    /// It was admitted, and its route does not rest.
+    entered: bool,
+    /// Its route is watched.
+    trial: Option<Trial>,
     /// As it is listed.
     phase: Cell<Option<FlightPhase>>,
 }
@@ -104,6 +113,9 @@ impl Live {
     }
 
     fn answered(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            trial.answered();
+        }
         if let Some(passage) = &mut self.passage {
             passage.answered();
         }
@@ -155,8 +167,8 @@ impl Exchange {
             let admission = shared.parts.admission.as_ref();
             let passage = admission.map(|admission| Passage::begin(admission, request));
             let listed = shared.list(&schedule, request);
-            let phase = Cell::new(None);
-            Box::new(Live { schedule, access, in_flight, passage, listed, phase })
+            let (entered, trial, phase) = (false, None, Cell::new(None));
+            Box::new(Live { schedule, access, in_flight, passage, listed, entered, trial, phase })
         });
         Self { shared: Rc::clone(shared), form, live }
     }
@@ -164,12 +176,25 @@ impl Exchange {
     /// Before the request is polled: whether it may be.
     pub(super) fn poll_admission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Problem>> {
         let Some(live) = &mut self.live else { return Poll::Ready(Ok(())) };
-        let Some(passage) = &mut live.passage else { return Poll::Ready(Ok(())) };
-        let admitted = passage.poll(&live.schedule, cx);
-        if admitted.is_ready() && live.phase.get() == Some(FlightPhase::Queued) {
-            live.note(FlightPhase::Handling);
+        if live.entered {
+            return Poll::Ready(Ok(()));
         }
-        admitted
+        if let Some(passage) = &mut live.passage {
+            let admitted = ready!(passage.poll(&live.schedule, cx));
+            if live.phase.get() == Some(FlightPhase::Queued) {
+                live.note(FlightPhase::Handling);
+            }
+            admitted?;
+        }
+        live.entered = true;
+        let guard = self.shared.parts.recover.as_ref().and_then(|recover| recover.guard.as_ref());
+        if let Some(guard) = guard.filter(|guard| guard.is_watching())
+            && let Some(route) = live.access.route()
+        {
+            live.trial =
+                guard.enter(route).inspect_err(|_| count(&self.shared.counters.resting))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Runs a piece of the request under its context, and catches its panic if panics are caught.
@@ -249,7 +274,9 @@ impl Exchange {
     }
 
     /// The answer to a request that was given up.
-    pub(super) fn stopped(self, why: Stopped) -> Error {
+    pub(super) fn stopped(mut self, why: Stopped) -> Error {
+        // It did not panic yet; whether it would have nobody knows.
+        drop(self.live.as_mut().and_then(|live| live.trial.take()));
         if why == Stopped::Deadline {
             count(&self.shared.counters.deadlines);
         }
@@ -257,9 +284,20 @@ impl Exchange {
     }
 
     /// The answer to a request that panicked.
-    pub(super) fn recovered(self, payload: Payload) -> Error {
+    pub(super) fn recovered(mut self, payload: Payload) -> Error {
         self.report(payload, Phase::Handler);
+        self.panicked();
         self.failed(recover::problem().into())
+    }
+
+    /// Tells it of the route, if panics are counted there.
+    pub(super) fn panicked(&mut self) {
+        let guard = self.shared.parts.recover.as_ref().and_then(|recover| recover.guard.as_ref());
+        let (Some(guard), Some(live)) = (guard, &mut self.live) else { return };
+        let trial = live.trial.take();
+        if let Some(route) = live.access.route() {
+            guard.panicked(route, trial);
+        }
     }
 
     pub(super) fn report(&self, payload: Payload, phase: Phase) {

@@ -27,6 +27,7 @@ mod json;
 pub(crate) mod limits;
 mod normalise;
 mod pace;
+mod panic_guard;
 mod raw_json;
 mod recover;
 mod request_context;
@@ -55,6 +56,7 @@ pub use limits::{
 };
 pub use normalise::Normalise;
 pub use pace::{Pace, PaceService};
+pub use panic_guard::{PanicGuard, PanicLimits};
 pub use raw_json::RawJson;
 pub use recover::{AbortResponse, PanicReport, Phase, Recover};
 pub use request_context::{

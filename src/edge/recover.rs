@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use steadfast_actors::kernel::panic::{Panic, catch, describe, install_hook};
 use steadfast_actors::kernel::{Code, RequestId};
 
+use super::panic_guard::PanicGuard;
 use crate::problem::Problem;
 
 /// What [`std::panic::catch_unwind`] catches.
@@ -39,6 +40,7 @@ type Observer = Arc<dyn Fn(&PanicReport<'_>) + Send + Sync>;
 pub struct Recover {
     observer: Option<Observer>,
     places: Arc<Places>,
+    pub(super) guard: Option<PanicGuard>,
 }
 
 impl Recover {
@@ -54,6 +56,13 @@ impl Recover {
     #[must_use]
     pub fn on_panic(mut self, observer: impl Fn(&PanicReport<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// Lets routes rest that panic too often. Default: they do not.
+    #[must_use]
+    pub fn guard(mut self, guard: PanicGuard) -> Self {
+        self.guard = Some(guard).filter(PanicGuard::is_on);
         self
     }
 

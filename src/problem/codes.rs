@@ -237,6 +237,7 @@ const CATALOGUE: &[Entry] = &[
     // Routes.
     entry("route.not_found", 404, "Not found", "No route has this path.", "Correct the path."),
     entry("route.method_not_allowed", 405, "Method not allowed", "The path has routes, none of them for this method; `Allow` lists those there are.", "Use a method that `Allow` lists."),
+    not_run(entry("route.resting", 503, "Temporarily unavailable", "The route panicked too often and rests; others are served.", "Try again after the wait.")),
     // The server itself.
     ran(entry("internal.panic", 500, "Internal failure", "The code that served the request panicked.", "Try again only what is idempotent; report it with the request id.")),
     entry("internal.error", 500, "Internal failure", "The server failed in a way it has no code for.", "Report it with the request id."),

@@ -26,7 +26,7 @@ use super::threads::ActorThreads;
 use super::{Inner, Steadfast};
 use crate::config::{ConfigError, Settings};
 use crate::edge::backlog::Backlog;
-use crate::edge::{Admission, Edge, InFlight, ShutdownTrigger};
+use crate::edge::{Admission, Edge, InFlight, PanicGuard, Recover, ShutdownTrigger};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -258,7 +258,8 @@ impl Builder {
         settings.check()?;
         let admission = Admission::new(&settings.admission, &settings.edge.connections)
             .map_err(ConfigError::from)?;
-        let registry = watched(registry, &admission);
+        let panics = PanicGuard::new(&settings.panics).map_err(ConfigError::from)?;
+        let registry = watched(registry, &admission, &panics);
         let (Some(threads), Some(first), None) = (threads, first, &failed) else {
             let gone = || StartError::Threads(std::io::Error::other("no actor thread"));
             return Err(failed.unwrap_or_else(gone));
@@ -272,7 +273,7 @@ impl Builder {
         warn_of_late_kill(&settings);
         let in_flight = InFlight::new();
         let edge = Edge::new().requests(settings.request.guard()).in_flight(in_flight.clone());
-        let edge = edge.admission(admission);
+        let edge = edge.admission(admission).recover(Recover::new().guard(panics));
         Ok(Steadfast(Arc::new(Inner {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             settings,
@@ -307,20 +308,39 @@ impl Builder {
     }
 }
 
-/// While requests are shed, readiness is degraded by the line `admission` and stays ready: a
-/// balancer that took the traffic away would give it to others who have no more room.
-fn watched(registry: HealthRegistry, admission: &Admission) -> HealthRegistry {
-    if !admission.is_on() {
-        return registry;
+/// While requests are shed, or a route rests, readiness is degraded and stays ready: a balancer
+/// that took the traffic away would give it to others who fare no better.
+fn watched(
+    mut registry: HealthRegistry,
+    admission: &Admission,
+    panics: &PanicGuard,
+) -> HealthRegistry {
+    if admission.is_on() {
+        let admission = admission.clone();
+        let shedding = move || admission.is_shedding().then(|| "shedding".to_owned());
+        registry = registry.check(degraded_if("admission", shedding));
     }
-    let admission = admission.clone();
+    if panics.is_on() {
+        let panics = panics.clone();
+        let resting = move || {
+            let resting = panics.resting();
+            (!resting.is_empty()).then(|| format!("resting: {}", resting.join(", ")))
+        };
+        registry = registry.check(degraded_if("panics", resting));
+    }
+    registry
+}
+
+/// A line of readiness that is degraded while there is a reason.
+fn degraded_if(
+    name: &str,
+    reason: impl Fn() -> Option<String> + Send + Sync + 'static,
+) -> CheckSpec {
     let check = move |_: CheckCx| {
-        let shedding = admission.is_shedding();
-        let detail = if shedding { Detail::degraded("shedding") } else { Detail::ok() };
+        let detail = reason().map_or_else(Detail::ok, Detail::degraded);
         std::future::ready(Ok(detail))
     };
-    let spec = CheckSpec::new("admission", check).critical(false);
-    registry.check(spec.every(Duration::from_secs(1)))
+    CheckSpec::new(name, check).critical(false).every(Duration::from_secs(1))
 }
 
 fn watching(breaker: Breaker) -> CheckSpec {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use steadfast_actors::kernel::{Code, Fault};
 
-use super::admission;
+use super::{admission, panic_guard};
 use crate::config::duration;
 
 use network::masked;
@@ -330,6 +330,7 @@ pub(crate) fn expected(limit: &str) -> &'static str {
         "connections.age" => "a duration from connections.idle to 24h",
         "connections.age_jitter" => "a whole number from 0 to 50",
         "tcp_user_timeout" => "0ms, or a duration from write.idle to 1h",
+        _ if limit.starts_with("panics.") => panic_guard::expected(limit),
         _ => admission::limits::expected(limit),
     }
 }
