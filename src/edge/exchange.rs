@@ -179,8 +179,9 @@ impl Exchange {
         if live.entered {
             return Poll::Ready(Ok(()));
         }
-        if let Some(passage) = &mut live.passage {
-            let admitted = ready!(passage.poll(&live.schedule, cx));
+        if let (Some(passage), Some(admission)) = (&mut live.passage, &self.shared.parts.admission)
+        {
+            let admitted = ready!(passage.poll(admission, &live.schedule, cx));
             if live.phase.get() == Some(FlightPhase::Queued) {
                 live.note(FlightPhase::Handling);
             }

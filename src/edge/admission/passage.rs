@@ -18,7 +18,6 @@ use crate::problem::Problem;
 /// One request between its arrival and the end of its response.
 #[derive(Debug)]
 pub(in crate::edge) struct Passage {
-    admission: Admission,
     client: Option<IpAddr>,
     stage: Stage,
 }
@@ -38,17 +37,18 @@ impl Passage {
         let limited = admission.0.rates.is_some();
         let client = if limited { client::of(request, &admission.0.connections) } else { None };
         let stage = if health::is_probe(request) { Stage::Free } else { Stage::Arrived };
-        Self { admission: admission.clone(), client, stage }
+        Self { client, stage }
     }
 
     /// Completes when the request may be served, or must be refused.
     pub(in crate::edge) fn poll(
         &mut self,
+        admission: &Admission,
         schedule: &Schedule,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Problem>> {
         if matches!(self.stage, Stage::Arrived) {
-            match self.arrive(schedule) {
+            match self.arrive(admission, schedule) {
                 Ok(stage) => self.stage = stage,
                 Err(problem) => return Poll::Ready(Err(problem)),
             }
@@ -56,23 +56,23 @@ impl Passage {
         if let Stage::Waits(turn) = &mut self.stage {
             match ready!(turn.poll(cx)) {
                 Ok(permit) => self.stage = Stage::Inside(permit),
-                Err(reason) => return Poll::Ready(Err(self.admission.shed(reason))),
+                Err(reason) => return Poll::Ready(Err(admission.shed(reason))),
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    fn arrive(&self, schedule: &Schedule) -> Result<Stage, Problem> {
+    fn arrive(&self, admission: &Admission, schedule: &Schedule) -> Result<Stage, Problem> {
         let Some(class) = schedule.class() else { return Ok(Stage::Free) };
-        let inner = &self.admission.0;
+        let inner = &admission.0;
         if let (Some(rates), Some(client)) = (&inner.rates, self.client) {
-            rates.count(client).map_err(|wait| self.admission.too_many(wait))?;
+            rates.count(client).map_err(|wait| admission.too_many(wait))?;
         }
         let Some(gate) = &inner.gate else { return Ok(Stage::Free) };
         match gate.enter(class, schedule.deadline(), schedule.started()) {
             Entry::Inside(permit) => Ok(Stage::Inside(permit)),
             Entry::Waits(turn) => Ok(Stage::Waits(Box::new(turn))),
-            Entry::Refused(reason) => Err(self.admission.shed(reason)),
+            Entry::Refused(reason) => Err(admission.shed(reason)),
         }
     }
 
