@@ -15,3 +15,5 @@ pub mod jobs;
 pub mod kernel;
 pub mod mailer;
 pub mod measure;
+pub mod overload;
+mod plot;

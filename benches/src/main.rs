@@ -5,6 +5,7 @@
 //! cargo run --profile bench -p steadfast-bench -- edge            # the edge beside bare actix-web
 //! cargo run --profile bench -p steadfast-bench -- jobs            # the job queue beside others
 //! cargo run --profile bench -p steadfast-bench -- guard           # a backlog, guard off and on
+//! cargo run --profile bench -p steadfast-bench -- overload        # too many requests, admission off and on
 //! cargo run --profile bench -p steadfast-bench -- inbox           # an envelope beside all values
 //! cargo run --profile bench -p steadfast-bench -- mailer          # mails beside bare requests
 //! cargo run --profile bench -p steadfast-bench -- enums           # one more value for many rows
@@ -29,7 +30,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use steadfast_bench::{counters, edge, enums, guard, inbox, jobs, kernel, mailer};
+use steadfast_bench::{counters, edge, enums, guard, inbox, jobs, kernel, mailer, overload};
 
 /// Measures steadfast beside its peers, in one run.
 #[derive(Debug, Parser)]
@@ -49,6 +50,8 @@ enum Command {
     Jobs(jobs::Settings),
     /// A slow dependency and a large backlog, guard off and on.
     Guard(guard::Settings),
+    /// Three times as many requests as can be served, admission off and on.
+    Overload(overload::Settings),
     /// An event's envelope with its payload left raw, beside all of it as values.
     Inbox(inbox::Settings),
     /// Mails that are stored and sent, beside their bare requests.
@@ -70,6 +73,7 @@ fn main() -> std::io::Result<ExitCode> {
         Command::Edge(settings) => system.block_on(edge::run(settings))?,
         Command::Jobs(settings) => system.block_on(jobs::run(settings))?,
         Command::Guard(settings) => system.block_on(guard::run(settings))?,
+        Command::Overload(settings) => system.block_on(overload::run(settings))?,
         Command::Inbox(settings) => system.block_on(inbox::run(settings)),
         Command::Mailer(settings) => system.block_on(mailer::run(settings))?,
         Command::Enums(settings) => system.block_on(enums::run(settings))?,

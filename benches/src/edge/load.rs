@@ -113,7 +113,7 @@ fn check(answer: &[u8]) -> io::Result<()> {
 }
 
 /// Head and body together, once the head is there.
-fn length_of(answer: &[u8]) -> Option<usize> {
+pub(crate) fn length_of(answer: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(answer).ok()?;
     let (head, _) = text.split_once("\r\n\r\n")?;
     let body = head.lines().find_map(|line| {

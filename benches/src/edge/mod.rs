@@ -9,6 +9,7 @@ use crate::measure::{median, median_ratio, percentile, to_float, verdict};
 mod load;
 mod server;
 
+pub(crate) use load::length_of;
 use load::{Connections, Round};
 use server::Server;
 

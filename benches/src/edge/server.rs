@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
-use steadfast::edge::{Edge, EdgeLimits, EdgeServer};
+use steadfast::edge::{
+    Admission, AdmissionLimits, ConnectionLimits, Edge, EdgeLimits, EdgeServer, PanicGuard,
+    PanicLimits, Recover,
+};
 
 /// A server on a thread of its own, with one worker.
 pub(super) struct Server {
@@ -50,7 +53,7 @@ fn bare(listener: TcpListener) -> io::Result<actix_web::dev::Server> {
 }
 
 fn whole(listener: TcpListener) -> io::Result<actix_web::dev::Server> {
-    let edge = Edge::new();
+    let edge = everything()?;
     let server = EdgeServer::new(move || App::new().configure(routes).wrap(edge.clone()));
     // The load comes from one address, on connections that live as long as it lasts.
     let mut limits = EdgeLimits::default();
@@ -59,6 +62,19 @@ fn whole(listener: TcpListener) -> io::Result<actix_web::dev::Server> {
     limits.connections.age = Duration::from_secs(24 * 60 * 60);
     let server = server.limits(limits).map_err(io::Error::other)?;
     server.listen(listener)?.workers(1).disable_signals().run()
+}
+
+/// The edge with all that can be turned on, and limits that are not reached.
+fn everything() -> io::Result<Edge> {
+    let mut limits = AdmissionLimits::default();
+    (limits.limit, limits.target_p95) = (1024, Duration::from_secs(1));
+    (limits.rate.per_second, limits.rate.burst) = (1_000_000, 1_000_000);
+    let admission = Admission::new(&limits, &ConnectionLimits::default());
+    let mut panics = PanicLimits::default();
+    panics.percent = 50;
+    let guard = PanicGuard::new(&panics).map_err(io::Error::other)?;
+    let edge = Edge::new().recover(Recover::new().guard(guard));
+    Ok(edge.admission(admission.map_err(io::Error::other)?))
 }
 
 fn routes(app: &mut web::ServiceConfig) {
