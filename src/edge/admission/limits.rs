@@ -106,7 +106,7 @@ pub struct RateLimits {
     /// Requests that may come at once after a pause. Default 100; 1 to 1000000. Too low refuses
     /// browsers, which fetch many things at once.
     pub burst: u32,
-    /// Clients that are remembered. Default 20000, which are 3 MB; 16 to 1000000. One more makes
+    /// Clients that are remembered. Default 20000, which are about 2 MB; 16 to 1000000. One more makes
     /// the one forgotten that was silent for longest.
     pub clients: usize,
 }

@@ -3,33 +3,6 @@
 //! [`Admission`] stands in the [`Edge`](super::Edge), after routing and before the route: a
 //! request that is refused has cost its head and the search for its route; its body is not read,
 //! and no extractor, handler or middleware of the route ran.
-//!
-//! # Guarantees
-//!
-//! - Never more requests are served than the limit allowed when they were admitted. A request is
-//!   served until its response was handed over to the last byte, or until it was dropped.
-//! - A place that comes free goes to the highest class that waits. The lowest class is the first
-//!   to be shed.
-//! - Nobody waits longer than the queue's target and interval together, nor past its deadline.
-//! - A refusal says when to come back: 503 `admission.overloaded` and `admission.expired` for our
-//!   capacity, 429 `admission.rate_limited` for the client's quota, each with a `Retry-After` that
-//!   differs from one to the next. Nothing of the request ran, and `retryable` says so.
-//! - A class that a client sends counts only from [trusted](super::RequestGuard::trust_priority)
-//!   peers, and so does the address of a client behind a proxy.
-//! - Where there is room, admission takes no lock.
-//!
-//! # What it does not do
-//!
-//! - It does not share a limit between processes.
-//! - It does not look at what requests cost: a cheap one takes a place as a dear one does.
-//! - A route that is admitted [always](Admit::always) is not counted.
-//!
-//! # Events
-//!
-//! | log message | level | when |
-//! |---|---|---|
-//! | `admission.shedding` | warn | something was shed; at most every 10 s, with the total |
-//! | `admission.limit` | debug | the limit was raised or lowered |
 
 mod adapt;
 mod class;
@@ -62,6 +35,35 @@ pub(super) use self::passage::Passage;
 
 /// How many requests are served at a time, who waits, and who is refused. Clones share it: give
 /// all workers clones of one.
+///
+/// # Guarantees
+///
+/// - Never more requests are served than the limit allowed when they were admitted. A request is
+///   served until its response was handed over to the last byte, or until it was dropped.
+/// - A place that comes free goes to the highest class that waits. The lowest class is the first
+///   to be shed.
+/// - Nobody waits longer than the queue's target and interval together, nor past its deadline.
+/// - A refusal says when to come back: 503 `admission.overloaded` and `admission.expired` for our
+///   capacity, 429 `admission.rate_limited` for the client's quota, each with a `Retry-After` that
+///   differs from one to the next. Nothing of the request ran, and `retryable` says so.
+/// - A class that a client sends counts only from [trusted](super::RequestGuard::trust_priority)
+///   peers, and so does the address of a client behind a proxy.
+/// - Where there is room, a place is taken without a lock.
+///
+/// # What it does not do
+///
+/// - It does not share a limit between processes.
+/// - It does not look at what requests cost: a cheap one takes a place as a dear one does.
+/// - A route that is admitted [always](Admit::always) is not counted.
+///
+/// # Events
+///
+/// | log message | level | when |
+/// |---|---|---|
+/// | `admission.shedding` | warn | something was shed; at most every 10 s, with the total |
+/// | `admission.limit` | debug | the limit was raised or lowered |
+///
+/// # Examples
 ///
 /// ```
 /// use steadfast::edge::{Admission, AdmissionLimits, ConnectionLimits, Edge};

@@ -95,6 +95,10 @@ impl Bench {
         Self(Arc::new(Served::with(edge, routes)))
     }
 
+    fn around(admission: Admission) -> Self {
+        Self(Arc::new(Served::with(Edge::new().admission(admission), routes)))
+    }
+
     fn counts(&self) -> AdmissionCounts {
         self.0.edge.counts().admission
     }
@@ -277,15 +281,23 @@ async fn a_client_that_leaves_gives_back_its_place_or_its_turn() {
     eventually("all places are free", || bench.counts().serving == 0).await;
 }
 
-#[tokio::test]
-async fn one_client_may_send_so_much_and_is_told_how_long_to_wait() {
+/// One request per second and client, three at once.
+fn three_at_once() -> AdmissionLimits {
     let mut limits = AdmissionLimits::default();
     (limits.rate.per_second, limits.rate.burst) = (1, 3);
-    let bench = Bench::new(&limits);
+    limits
+}
+
+#[tokio::test]
+async fn one_client_may_send_so_much_and_is_told_how_long_to_wait() {
+    let bench = Bench::new(&three_at_once());
     let mut wire = bench.0.connect().await;
     let mut refused = 0;
-    for _ in 0..20 {
-        let answer = wire.ask(Request::get("/quick")).await.unwrap();
+    for number in 0..20 {
+        // Nobody trusts it to name another client.
+        let other = format!("198.51.100.{number}");
+        let request = Request::get("/quick").header("x-forwarded-for", &other);
+        let answer = wire.ask(request).await.unwrap();
         if answer.status == 429 {
             let problem = answer.expect(429, "admission.rate_limited");
             assert_eq!(problem["retryable"], true);
@@ -300,6 +312,29 @@ async fn one_client_may_send_so_much_and_is_told_how_long_to_wait() {
     assert_eq!((counts.rate_limited, counts.normal.admitted), (refused, 0), "no class is counted");
     for _ in 0..20 {
         assert_eq!(bench.0.ask(Request::get("/open/0")).await.status, 200, "it is always admitted");
+    }
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_each_client_has_its_own_quota() {
+    let mut connections = ConnectionLimits::default();
+    connections.trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let bench = Bench::around(Admission::new(&three_at_once(), &connections).unwrap());
+    let ask = async |client: &str| {
+        let request = Request::get("/quick").header("x-forwarded-for", client);
+        bench.0.ask(request).await.status
+    };
+    for _ in 0..20 {
+        ask("198.51.100.1").await;
+    }
+    let refused = bench.counts().rate_limited;
+    assert!(refused >= 10, "{refused}");
+    for _ in 0..3 {
+        assert_eq!(ask("198.51.100.2").await, 200);
+        assert_eq!(ask("198.51.100.1, 2001:db8::1").await, 200, "what a client wrote itself");
+    }
+    for _ in 0..20 {
+        assert_eq!(bench.0.ask(Request::get("/quick")).await.status, 200, "the proxy itself");
     }
 }
 

@@ -5,23 +5,23 @@
 //!
 //! INVARIANT: while somebody waits, nobody takes a place but through the queue.
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+mod turn;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use steadfast_actors::kernel::{DeadlineTimer, Priority};
+use steadfast_actors::kernel::Priority;
 use tokio::time::Instant;
 
+use self::turn::Ticket;
 use super::adapt::{self, Sample};
 use super::counts::{Event, Tally};
 use super::limits::AdmissionLimits;
 use super::state::{Offer, Queue, Reason, Refused};
+
+pub(super) use self::turn::Turn;
 
 /// LIMIT: how often the limit is judged: often enough to follow a load, seldom enough that what
 /// the last judgement did is seen by the next.
@@ -123,10 +123,7 @@ impl Gate {
         self.serve(&mut queue, now, &mut told);
         drop(queue);
         wake(told);
-        let queue = &self.limits.queue;
-        let looks = [Some(now + queue.target), Some(now + queue.target + queue.interval), deadline];
-        let gate = Arc::clone(self);
-        Entry::Waits(Turn { gate, ticket, id, class, deadline, looks, timer: None, over: false })
+        Entry::Waits(Turn::new(Arc::clone(self), ticket, (class, id), deadline, now))
     }
 
     /// Takes a place, if there is one.
@@ -171,7 +168,7 @@ impl Gate {
             match queue.next(now, &mut refused) {
                 Some((class, ticket)) => {
                     self.tally.count(class, Event::Admitted);
-                    ticket.settle(ADMITTED);
+                    ticket.settle(Ok(()));
                     told.push(ticket);
                 }
                 // Nobody is left, so the place is free for whoever comes.
@@ -188,7 +185,7 @@ impl Gate {
     ) {
         for (class, reason, ticket) in refused {
             self.tally.count(class, Event::Shed(reason));
-            ticket.settle(code(reason));
+            ticket.settle(Err(reason));
             told.push(ticket);
         }
     }
@@ -239,7 +236,7 @@ fn millis(time: Duration) -> u64 {
 /// Outside of the lock: waking somebody runs code that is not ours.
 fn wake(told: Vec<Arc<Ticket>>) {
     for ticket in told {
-        ticket.waker.wake();
+        ticket.wake();
     }
 }
 
@@ -274,139 +271,6 @@ impl Drop for Permit {
             }
         }
         self.gate.leave();
-    }
-}
-
-const WAITING: u8 = 0;
-const ADMITTED: u8 = 1;
-
-const fn code(reason: Reason) -> u8 {
-    match reason {
-        Reason::Full => 2,
-        Reason::Late => 3,
-        Reason::Hopeless => 4,
-        Reason::Expired => 5,
-    }
-}
-
-/// What one who waits and the gate both know. Settled once, under the queue's lock.
-#[derive(Default)]
-pub(super) struct Ticket {
-    settled: AtomicU8,
-    waker: AtomicWaker,
-}
-
-impl Ticket {
-    fn settle(&self, how: u8) {
-        self.settled.store(how, Ordering::Release);
-    }
-
-    fn outcome(&self) -> Option<Result<(), Reason>> {
-        match self.settled.load(Ordering::Acquire) {
-            WAITING => None,
-            ADMITTED => Some(Ok(())),
-            2 => Some(Err(Reason::Full)),
-            3 => Some(Err(Reason::Late)),
-            4 => Some(Err(Reason::Hopeless)),
-            _ => Some(Err(Reason::Expired)),
-        }
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Ticket").field(&self.outcome()).finish()
-    }
-}
-
-/// The turn of one who waits. Dropping it gives it up.
-#[derive(Debug)]
-pub(super) struct Turn {
-    gate: Arc<Gate>,
-    ticket: Arc<Ticket>,
-    id: u64,
-    class: Priority,
-    deadline: Option<Instant>,
-    /// When it might be refused; then the queue must be looked at, though no place came free.
-    looks: [Option<Instant>; 3],
-    timer: Option<DeadlineTimer>,
-    over: bool,
-}
-
-impl Turn {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Permit, Reason>> {
-        loop {
-            if let Some(outcome) = self.ticket.outcome() {
-                return Poll::Ready(self.settled(outcome));
-            }
-            // ORDER: registered before it is asked again, so that no change is missed.
-            self.ticket.waker.register(cx.waker());
-            let now = Instant::now();
-            if self.look(now) || self.ticket.outcome().is_some() {
-                continue;
-            }
-            let Some(next) = self.looks.iter().flatten().min().copied() else {
-                return Poll::Pending;
-            };
-            let timer = self.timer.get_or_insert_with(|| DeadlineTimer::at(next));
-            if Pin::new(timer).poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            // It fired a moment before the clock got there, or for an earlier look.
-            self.timer = None;
-        }
-    }
-
-    /// Looks into the queue if it is time to. Whether anything may have changed.
-    fn look(&mut self, now: Instant) -> bool {
-        let mut due = false;
-        for look in &mut self.looks {
-            due |= look.take_if(|at| *at <= now).is_some();
-        }
-        if !due {
-            return false;
-        }
-        self.timer = None;
-        if self.deadline.is_some_and(|at| at <= now) {
-            self.expire();
-        } else {
-            self.gate.look(now);
-        }
-        true
-    }
-
-    /// Its deadline came. Perhaps its turn did so too, a moment ago: then it has it.
-    fn expire(&self) {
-        let mut queue = self.gate.queue.lock();
-        if queue.remove(self.class, self.id).is_some() {
-            self.gate.waiting.store(queue.len(), Ordering::SeqCst);
-            self.gate.tally.count(self.class, Event::Shed(Reason::Expired));
-            self.ticket.settle(code(Reason::Expired));
-        }
-    }
-
-    fn settled(&mut self, outcome: Result<(), Reason>) -> Result<Permit, Reason> {
-        self.over = true;
-        outcome.map(|()| self.gate.permit(Instant::now()))
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if self.over {
-            return;
-        }
-        let mut queue = self.gate.queue.lock();
-        if queue.remove(self.class, self.id).is_some() {
-            self.gate.waiting.store(queue.len(), Ordering::SeqCst);
-            self.gate.tally.count(self.class, Event::Gone);
-            return;
-        }
-        drop(queue);
-        // CANCEL: its turn had come and it was not there to see it: the place goes to the next.
-        if self.ticket.outcome() == Some(Ok(())) {
-            self.gate.leave();
-        }
     }
 }
 
