@@ -92,9 +92,11 @@ impl Edge {
         self
     }
 
-    /// Settings of the panic reports.
+    /// Settings of the panic reports. A [`PanicGuard`](super::PanicGuard) that is there, as from the settings of a
+    /// runtime, stays unless these bring another.
     #[must_use]
-    pub fn recover(mut self, recover: Recover) -> Self {
+    pub fn recover(mut self, mut recover: Recover) -> Self {
+        recover.guard = recover.guard.or(self.recover.guard);
         self.recover = recover;
         self
     }

@@ -120,8 +120,9 @@ impl Steadfast {
         &self.0.heartbeats
     }
 
-    /// The request edge, set up by the [settings](crate::config::RequestSettings): wrap an app
-    /// with it last, so that it is outermost. All clones share one count of what went wrong.
+    /// The request edge, set up by the settings `request`, `admission` and `panics`: wrap an app
+    /// with it last, so that it is outermost. All clones share one count of what went wrong, and
+    /// the places that admission gives away.
     ///
     /// ```no_run
     /// # fn wire(steadfast: steadfast::Steadfast) {
