@@ -60,7 +60,8 @@ pub(super) async fn deliver(core: Arc<Core>, job: Deliver, cx: JobCx) -> JobResu
     let content = content.map(Arc::new);
     let (tried, refused) = (Vec::new(), None);
     let suppressed = Some(is_suppressed);
-    Run { core, cx, mail, content, suppressed, attempts, tried, refused }.go().await
+    let run = Run { core, cx, mail, content, suppressed, attempts, tried, refused };
+    Box::pin(run.go()).await
 }
 
 /// One run of the job.
