@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use steadfast::Steadfast;
 use steadfast::counters::Counters;
-use steadfast::edge::{Deadline, Json};
+use steadfast::edge::{Admit, Deadline, Json};
 use steadfast::jobs::{Counts, Jobs};
 use steadfast::kernel::Ref;
 use steadfast::problem::Problem;
@@ -31,7 +31,8 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
         web::resource("/demo/upstream")
             .get(upstream_report)
             .head(upstream_report)
-            .put(upstream_switch),
+            .put(upstream_switch)
+            .wrap(Admit::always()),
     )
     .service(web::resource("/demo/panic").get(panic).head(panic))
     .service(web::resource("/demo/slow").get(slow).head(slow).wrap(Deadline::after(SLOW_DEADLINE)))
@@ -40,7 +41,7 @@ pub(crate) fn configure(app: &mut ServiceConfig) {
     .service(web::resource("/demo/counters/damage").post(damage_counters))
     .service(web::resource("/demo/counters/repair").post(repair_counters))
     .service(web::resource("/demo/counters/report").get(counter_reports).head(counter_reports))
-    .service(web::resource("/demo/stats").get(stats).head(stats));
+    .service(web::resource("/demo/stats").get(stats).head(stats).wrap(Admit::always()));
 }
 
 async fn upstream_report(upstream: Data<UpstreamControl>) -> Result<Json<Value>, Problem> {

@@ -5,10 +5,10 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, Data, Path, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde_json::json;
-use steadfast::edge::{Ctx, Json, receive};
+use steadfast::edge::{Admit, Ctx, Json, receive};
 use steadfast::inbox::{Inbox, InboxId};
 use steadfast::jobs::{JobId, Jobs};
-use steadfast::kernel::Code;
+use steadfast::kernel::{Code, Priority};
 use steadfast::mailer::{MailId, Mailer};
 use steadfast::problem::Problem;
 
@@ -23,19 +23,20 @@ use crate::reports::{self, Report};
 use crate::reviews::{NewReview, Reviews};
 use crate::webhooks::{EventView, Received};
 
-/// Mounts every route of the application.
+/// Mounts every route of the application. The classes hold where `[admission]` sets a limit.
 pub(crate) fn configure(app: &mut ServiceConfig) {
+    let (precious, cheap) = (Admit::with(Priority::High), Admit::with(Priority::Sheddable));
     app.service(web::resource("/products/{id}").get(product).head(product))
         .service(web::resource("/products/{id}/reviews").post(write_review))
         .service(web::resource("/rates/{currency}").get(rate).head(rate))
-        .service(web::resource("/orders").post(place_order))
+        .service(web::resource("/orders").post(place_order).wrap(precious))
         .service(web::resource("/orders/{id}").get(order).head(order).patch(change_order))
         .service(web::resource("/mails").post(send_mail))
         .service(web::resource("/mails/{id}").get(mail).head(mail))
         .service(web::resource("/webhooks/{source}").post(webhook))
         .service(web::resource("/events/{id}").get(event).head(event))
         .service(web::resource("/events/{id}/raw").get(raw_event).head(raw_event))
-        .service(web::resource("/reports").post(request_report))
+        .service(web::resource("/reports").post(request_report).wrap(cheap))
         .service(web::resource("/jobs/{id}").get(job).head(job))
         .configure(demo::configure);
 }
