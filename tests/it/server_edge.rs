@@ -1,9 +1,12 @@
 //! What clients do wrong, and what the example server answers.
 
+use std::time::Duration;
+
 use reqwest::header::{ALLOW, CONTENT_TYPE};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
+use crate::support::attackers::Attacker;
 use crate::support::problem::{expect_problem, header};
 use crate::support::server::Server;
 use crate::support::wire::Wire;
@@ -180,4 +183,40 @@ async fn probes_answer_on_both_listeners() {
         request.header("accept", "application/json").send().await.unwrap().json().await.unwrap()
     };
     assert!(public["checks"]["store"].is_array(), "{public}");
+}
+
+#[tokio::test]
+async fn who_pipelines_and_never_reads_costs_little_memory() {
+    const CLIENTS: usize = 100;
+    // Each of these was once some 4.6 MB for the server.
+    const EACH_MAX: u64 = 512 * 1024;
+    let server = Server::start();
+    let address = server.address().parse().unwrap();
+    let requests = [
+        "GET /products/1 HTTP/1.1\r\nhost: test\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /orders HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\n{}",
+    ];
+    for request in requests {
+        let before = server.process().peak_memory();
+        let wire = request.repeat(4000).into_bytes();
+        let mut attackers = Vec::new();
+        for _ in 0..CLIENTS {
+            attackers.push((Attacker::connect(address).await, &wire[..]));
+        }
+        let mut idle_rounds = 0;
+        while idle_rounds < 20 {
+            let mut pushed = 0;
+            for (attacker, rest) in &mut attackers {
+                let count = attacker.push(rest);
+                *rest = &rest[count..];
+                pushed += count;
+            }
+            idle_rounds = if pushed == 0 { idle_rounds + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let cost = (server.process().peak_memory() - before) / CLIENTS as u64;
+        assert!(cost <= EACH_MAX, "{request:?}: {cost} bytes for each connection");
+        assert_eq!(server.get("/products/1").send().await.unwrap().status(), 200);
+    }
 }

@@ -68,6 +68,7 @@ impl Conn {
     pub(super) fn body_waits(&self, serial: u32, cx: &Context<'_>) {
         let mut news = false;
         self.of_body(serial, |state| news = state.body_waits());
+        self.release();
         let elsewhere = match &*self.task.borrow() {
             Some(task) => !task.will_wake(cx.waker()),
             None => true,
@@ -78,6 +79,19 @@ impl Conn {
                 // Only its own task can set the timer.
                 self.wake_task();
             }
+        }
+    }
+
+    /// The answer was handed over to be written, or given up.
+    pub(super) fn over(&self) {
+        self.tell(State::over);
+        self.release();
+    }
+
+    /// Lets go on what was held back, if it may by now.
+    pub(super) fn release(&self) {
+        if self.tell(State::release) {
+            self.wake_task();
         }
     }
 

@@ -11,21 +11,26 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::bytes::{Buf, BytesMut};
 
 use super::census::Entry;
 use super::conn::Conn;
 use super::counts::Tally;
-use super::state::{Reason, State, Turn};
+use super::state::{Reading, Reason, State, Turn};
 
 /// LIMIT: a turn fails a body and closes at most once each; what is left has another turn.
 const TURNS_MAX: u32 = 4;
+
+/// LIMIT: bytes of later requests that are read behind one being handled, to learn that the client
+/// has left. The kernel keeps the rest, and with it the news.
+const HELD_MAX: usize = 8 * 1024;
 
 const HEAD_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -57,6 +62,13 @@ impl Transport for TcpStream {
     }
 }
 
+/// What a read came to.
+enum Read {
+    HandedOut,
+    Held,
+    End,
+}
+
 /// The stream that the dispatcher is given.
 #[derive(Debug)]
 pub(super) struct GuardedIo<T> {
@@ -67,6 +79,10 @@ pub(super) struct GuardedIo<T> {
     armed: Option<Instant>,
     /// The dispatcher was told that the client has left.
     closed: bool,
+    /// What came and may not be handed out yet. LIMIT: `HELD_MAX`, and one buffer of the dispatcher.
+    held: BytesMut,
+    /// Nothing comes after that.
+    ended: bool,
     /// Counts the connection until it is gone.
     _entry: Entry,
 }
@@ -81,7 +97,16 @@ impl<T: Transport> GuardedIo<T> {
     ) -> Self {
         let conn = Rc::new(Conn::new(state, Arc::clone(tally), peer));
         let timer = Box::pin(sleep_until(Instant::now()));
-        Self { inner, conn, timer, armed: None, closed: false, _entry: entry }
+        Self {
+            inner,
+            conn,
+            timer,
+            armed: None,
+            closed: false,
+            held: BytesMut::new(),
+            ended: false,
+            _entry: entry,
+        }
     }
 
     pub(super) fn conn(&self) -> &Rc<Conn> {
@@ -151,6 +176,36 @@ impl<T: Transport> GuardedIo<T> {
         io::ErrorKind::TimedOut.into()
     }
 
+    /// Hands out what was held back. Whether there was any.
+    fn hand_out_held(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        let room = self.held.len().min(buffer.remaining());
+        let bytes = self.held.get(..room).unwrap_or_default();
+        let count = self.conn.tell(|state| state.hand_out(bytes));
+        buffer.put_slice(bytes.get(..count).unwrap_or_default());
+        self.held.advance(count);
+        if self.held.is_empty() {
+            self.held = BytesMut::new();
+        }
+        count > 0
+    }
+
+    /// Reads once. Ready when there is something for the dispatcher; what is not for it now is
+    /// held back.
+    fn read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<Read>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.inner).poll_read(cx, buffer));
+        let bytes = buffer.filled().get(before..).unwrap_or_default();
+        if read.is_err() || bytes.is_empty() {
+            self.conn.tell(State::hung_up);
+            self.ended = true;
+            return Poll::Ready(read.map(|()| Read::End));
+        }
+        let count = self.conn.tell(|state| state.hand_out(bytes));
+        self.held.extend_from_slice(bytes.get(count..).unwrap_or_default());
+        buffer.set_filled(before + count);
+        Poll::Ready(Ok(if count > 0 { Read::HandedOut } else { Read::Held }))
+    }
+
     /// What a write, a flush or a shutdown came to, and the end of the turn if it has to wait.
     fn blocked<R>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         self.conn.tell(State::write_blocked);
@@ -177,16 +232,25 @@ impl<T: Transport> AsyncRead for GuardedIo<T> {
         if this.closed {
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.inner).poll_read(cx, buffer);
-        match (&polled, buffer.filled().get(before..)) {
-            (Poll::Ready(Ok(())), Some(bytes)) if !bytes.is_empty() => {
-                this.conn.tell(|state| state.read(bytes));
-            }
-            (Poll::Ready(_), _) => this.conn.tell(State::hung_up),
-            (Poll::Pending, _) => {}
+        if this.hand_out_held(buffer) {
+            return Poll::Ready(Ok(()));
         }
-        polled
+        while !this.ended && this.held.len() < HELD_MAX {
+            match this.read(cx, buffer)? {
+                Poll::Ready(Read::HandedOut) => return Poll::Ready(Ok(())),
+                Poll::Ready(Read::Held | Read::End) => {}
+                Poll::Pending if this.held.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        if this.held.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        // INVARIANT: what is held back is asked for again. Whatever lets it go on wakes the task.
+        if this.conn.tell(State::hold) == Reading::NextTurn {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }
 

@@ -3,12 +3,14 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `state`, `credit` | pure: where a connection stands, and how long it may stay there |
+//! | `ahead` | pure: how much of what the client sends is handed out |
 //! | `io` | bytes, and the one timer |
 //! | `service`, `payload` | requests, answers and bodies |
 //! | `conn` | what these share |
 //! | `census`, `counts` | how many connections there are, and what became of the others |
 
 mod accept;
+mod ahead;
 mod census;
 mod conn;
 mod counts;
@@ -87,8 +89,11 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// the business of [`Deadline`](super::Deadline). [`Pace`](super::Pace) gives a route other rates.
 ///
 /// **Not limited:** a head that came in one packet with the body before it, and ends with the same
-/// four bytes, is timed only when `idle` is over or more of it comes. Requests of one connection
-/// that came before their predecessors were answered wait in actix-web, 16 and 128 KiB at most.
+/// four bytes, is timed only when `idle` is over or more of it comes.
+///
+/// **Pipelined requests** are answered in order. Of those that came before their predecessors were
+/// answered, 16 wait in actix-web at most and 8 KiB in front of it; the rest stays with the kernel.
+/// There, so does the news that the client has left.
 ///
 /// **HTTP/2** is not served: actix-web has no limits on its streams, headers and idle
 /// connections, and does not drain it. Let it end at a proxy.

@@ -98,6 +98,9 @@ fn enter(conn: &Rc<Conn>, request: &mut Request) -> Fate {
     if request.head().connection_type() == ConnectionType::Close {
         conn.tell(State::closes);
     }
+    if let Some(length) = length {
+        conn.tell(|state| state.body_length(length));
+    }
     if framing != Framing::Empty {
         let payload = GuardedPayload::new(request.take_payload(), Rc::clone(conn), serial, length);
         *request.payload() = Payload::Stream { payload: Box::pin(payload) };
@@ -173,7 +176,9 @@ where
                 ConnectionType::KeepAlive => Answer::Usual,
                 ConnectionType::Upgrade => Answer::Upgrade,
             };
-            if conn.tell(|state| state.answered(answer)) {
+            let last = conn.tell(|state| state.answered(answer));
+            conn.release();
+            if last {
                 response.head_mut().set_connection_type(ConnectionType::Close);
             }
         }
@@ -192,7 +197,7 @@ pin_project_lite::pin_project! {
     impl<B> PinnedDrop for AnswerBody<B> {
         fn drop(this: Pin<&mut Self>) {
             if let Some(conn) = this.project().conn.take() {
-                conn.tell(State::over);
+                conn.over();
             }
         }
     }

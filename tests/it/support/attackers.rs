@@ -64,6 +64,11 @@ impl Attacker {
         Ok(Self { stream, heard: Vec::new(), begun: Instant::now() })
     }
 
+    /// Sends as much of this as the kernels take without waiting. How much it was.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
+        self.stream.try_write(bytes).unwrap_or(0)
+    }
+
     /// From here on the time counts.
     pub(crate) fn begin(&mut self) {
         self.begun = Instant::now();
@@ -109,6 +114,18 @@ impl Attacker {
             assert!(read.unwrap().unwrap() > 0, "closed before its end");
         }
         std::mem::take(&mut self.heard)
+    }
+
+    /// Listens until an answer with a `content-length` is whole, and takes it out of what was heard.
+    pub(crate) async fn take_answer(&mut self) -> String {
+        loop {
+            if let Some(length) = answer_length(&self.heard) {
+                let answer = self.heard.drain(..length).collect();
+                return String::from_utf8(answer).unwrap();
+            }
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.heard)).await;
+            assert!(read.expect("an answer").unwrap() > 0, "closed before its end");
+        }
     }
 
     /// What was heard so far is of no interest any more.
@@ -181,6 +198,14 @@ impl Attacker {
         let heard = String::from_utf8_lossy(&self.heard).into_owned();
         Ended { after: self.begun.elapsed(), heard, reset }
     }
+}
+
+/// The length of the answer that these bytes begin with, if all of it is here.
+fn answer_length(heard: &[u8]) -> Option<usize> {
+    let head = heard.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
+    let text = String::from_utf8_lossy(&heard[..head]);
+    let body: usize = text.split("content-length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
+    (heard.len() >= head + body).then_some(head + body)
 }
 
 /// Clients that do nothing wrong, while others do.

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ahead::Ahead;
 use super::credit::Credit;
 use crate::edge::limits::{EdgeLimits, Rate};
 
@@ -78,6 +79,19 @@ pub(super) enum Turn {
     Kill(Reason),
     /// End it now: the client was told so, and why was counted.
     End,
+}
+
+/// What the dispatcher is given of what the client sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// As much as the client sends, as it comes.
+    All,
+    /// As much as may be read ahead.
+    Ahead,
+    /// Nothing in this turn.
+    NextTurn,
+    /// Nothing until the request being handled is answered, or waits for its body.
+    Later,
 }
 
 /// What to do with a request.
@@ -157,6 +171,7 @@ pub(super) struct State {
     last: bool,
     /// The client sends no more.
     hung_up: bool,
+    ahead: Ahead,
 }
 
 impl State {
@@ -174,10 +189,57 @@ impl State {
             closing: false,
             last: false,
             hung_up: false,
+            ahead: Ahead::new(),
         }
     }
 
-    /// Bytes came.
+    /// What the dispatcher may be given now.
+    pub(super) const fn reading(&self) -> Reading {
+        let exhausted = self.ahead.is_exhausted();
+        match (self.phase, self.body) {
+            (Phase::Upgraded, _) => Reading::All,
+            (Phase::Handling, Body::Coming { .. }) if !exhausted => Reading::Ahead,
+            // What comes now is the next request, and would be made one.
+            (Phase::Handling | Phase::Ignoring, _) => Reading::Later,
+            _ if exhausted => Reading::NextTurn,
+            _ => Reading::Ahead,
+        }
+    }
+
+    /// How many of these bytes the dispatcher is given.
+    pub(super) fn hand_out(&mut self, bytes: &[u8]) -> usize {
+        let count = match self.reading() {
+            Reading::All => bytes.len(),
+            Reading::Ahead => self.ahead.hand_out(bytes),
+            Reading::NextTurn | Reading::Later => 0,
+        };
+        if let Some(bytes @ [_, ..]) = bytes.get(..count) {
+            self.read(bytes);
+        }
+        count
+    }
+
+    /// Something was held back, for as long as this says.
+    pub(super) const fn hold(&mut self) -> Reading {
+        self.ahead.held = true;
+        self.reading()
+    }
+
+    /// Whether what was held back may go on.
+    pub(super) const fn release(&mut self) -> bool {
+        let goes_on = self.ahead.held && !matches!(self.reading(), Reading::Later);
+        if goes_on {
+            self.ahead.held = false;
+        }
+        goes_on
+    }
+
+    /// The body of the request that was read has this length.
+    pub(super) const fn body_length(&mut self, length: u64) {
+        self.ahead.body(length);
+    }
+
+    /// Bytes were handed out.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         self.wire.push(bytes);
         self.unparsed = self.unparsed.saturating_add(bytes.len());
@@ -220,6 +282,10 @@ impl State {
         self.closing |= self.served >= self.limits.requests;
         self.phase = Phase::Handling;
         self.write.set_rate(self.limits.write);
+        if framing == Framing::Open {
+            // Nobody but the decoder knows where it ends.
+            self.ahead.open_body();
+        }
         self.body = match framing {
             Framing::Empty => Body::Whole(None),
             Framing::Length | Framing::Open => {
@@ -260,6 +326,8 @@ impl State {
             Body::Coming { credit, .. } => {
                 let news = !credit.is_waiting();
                 credit.waits();
+                // Its reader has found nothing more.
+                self.ahead.taken_up();
                 news
             }
             Body::Whole(_) | Body::Unread | Body::TooSlow => false,
@@ -326,6 +394,9 @@ impl State {
     /// Ends a turn.
     pub(super) fn tick(&mut self, now: Instant) -> Turn {
         self.closing |= now >= self.dies;
+        if !matches!(self.phase, Phase::Handling | Phase::Ignoring) {
+            self.ahead.taken_up();
+        }
         let Ok(write) = self.write.tick(now) else { return Turn::Kill(Reason::WriteTooSlow) };
         let turn = match &mut self.phase {
             Phase::Handling => self.tick_handling(now),

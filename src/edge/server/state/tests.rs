@@ -404,3 +404,55 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn requests_behind_one_being_handled_wait_outside() {
+    let mut line = Line::new();
+    assert_eq!(line.state.hand_out(&HEAD.repeat(2)), 2 * HEAD.len());
+    line.state.called(Framing::Empty);
+    line.turns(Some(10_000));
+    assert_eq!(line.state.hand_out(HEAD), 0);
+    assert_eq!(line.state.hold(), Reading::Later);
+    assert!(!line.state.release());
+    line.state.over();
+    assert!(line.state.release(), "its turn has come");
+    assert!(!line.state.release(), "and it was told so");
+    line.state.tick(line.now);
+    assert_eq!(line.state.hand_out(HEAD), HEAD.len());
+}
+
+#[test]
+fn more_requests_than_may_wait_come_in_the_next_turn() {
+    let mut line = Line::new();
+    assert_eq!(line.state.hand_out(&HEAD.repeat(17)), 16 * HEAD.len());
+    assert_eq!(line.state.hold(), Reading::NextTurn);
+    for _ in 0..3 {
+        line.exchange();
+    }
+    line.state.tick(line.now);
+    assert_eq!(line.state.reading(), Reading::Ahead);
+}
+
+#[test]
+fn a_body_is_handed_out_while_its_reader_asks_for_it() {
+    let mut line = Line::new();
+    line.state.hand_out(HEAD);
+    line.state.called(Framing::Open);
+    assert_eq!(line.state.hand_out(&HEAD.repeat(40)), 16 * HEAD.len());
+    assert_eq!(line.state.hold(), Reading::Later);
+    line.state.tick(line.now);
+    assert!(!line.state.release(), "nobody asked for it");
+    line.state.body_waits();
+    assert!(line.state.release());
+    line.state.body_ended();
+    assert_eq!(line.state.reading(), Reading::Later, "what comes now is another request");
+}
+
+#[test]
+fn nothing_is_held_back_after_an_upgrade() {
+    let mut line = Line::new();
+    line.state.hand_out(HEAD);
+    line.state.called(Framing::Open);
+    line.state.answered(Answer::Upgrade);
+    assert_eq!(line.state.hand_out(&HEAD.repeat(40)), 40 * HEAD.len());
+}

@@ -6,6 +6,7 @@ mod connections; // floods, age, leaving
 mod hardened; // what actix-web's own server can have
 mod heads; // slow, large, second, smuggled
 mod mixed; // all of it at once
+mod pipelining; // more than is answered
 mod readers; // stalled, trickling
 mod support; // a server with short limits
 #[cfg(feature = "tls")]

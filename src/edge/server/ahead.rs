@@ -1,0 +1,241 @@
+//! Pure: how far the dispatcher may read ahead of the answers.
+//!
+//! actix-http reads whatever there is, up to 128 KiB, and makes requests of all of it at once: of
+//! the smallest ones 8,000, at almost 5 KiB each. It looks at its own limit of 16 only before that.
+//! And while the body of the last one is not whole, it closes the connection after each answer to
+//! those before. So we look for the ends of heads ourselves, and hand out one at a time, or
+//! several when they look as if they had no body. What else looks like an end, in a body, costs
+//! a turn of the connection's task and no more.
+
+/// LIMIT: requests handed out at once; as many as actix-http means to queue.
+const REQUESTS_MAX: u32 = 16;
+/// The shortest request: `GET / HTTP/1.0` and an empty line. An end that is nearer to the one
+/// before is that of no request.
+const REQUEST_MIN: usize = 16;
+
+/// What may still be handed out before the dispatcher has taken up what it has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead {
+    /// Heads that may still end.
+    heads: u32,
+    /// Heads that ended.
+    ended: u32,
+    /// Bytes handed out since the first of them ended.
+    beyond: u64,
+    /// Bytes to come that are certainly body.
+    body: u64,
+    ends: Ends,
+    /// Something came that was not handed out.
+    pub(super) held: bool,
+}
+
+impl Ahead {
+    pub(super) const fn new() -> Self {
+        Self { heads: REQUESTS_MAX, ended: 0, beyond: 0, body: 0, ends: Ends::new(), held: false }
+    }
+
+    /// The dispatcher has taken up all that was handed out.
+    pub(super) const fn taken_up(&mut self) {
+        self.heads = REQUESTS_MAX;
+        self.ended = 0;
+        self.beyond = 0;
+    }
+
+    /// A request with a body of this length was read.
+    pub(super) const fn body(&mut self, length: u64) {
+        // Some of it may have come with its head.
+        self.body = length.saturating_sub(self.beyond);
+    }
+
+    /// A request was read whose body ends somewhere.
+    pub(super) const fn open_body(&mut self) {
+        // Others may already wait behind it.
+        if self.ended <= 1 {
+            self.taken_up();
+        }
+    }
+
+    pub(super) const fn is_exhausted(&self) -> bool {
+        self.heads == 0 && self.body == 0
+    }
+
+    /// How many of these bytes may be handed out. At least one, unless it is
+    /// [exhausted](Self::is_exhausted) or there is none.
+    pub(super) fn hand_out(&mut self, bytes: &[u8]) -> usize {
+        let body = usize::try_from(self.body).unwrap_or(usize::MAX).min(bytes.len());
+        self.body -= wide(body);
+        let rest = bytes.get(body..).unwrap_or_default();
+        body + if self.heads == 0 { 0 } else { self.heads(rest) }
+    }
+
+    fn heads(&mut self, bytes: &[u8]) -> usize {
+        let mut ends = self.ends;
+        let mut place = 0;
+        while let Some(end) = ends.next(bytes, place) {
+            self.passed(end - place);
+            place = end;
+            self.heads -= 1;
+            self.ended += 1;
+            self.ends = ends;
+            let next = bytes.get(place..).unwrap_or_default();
+            let bodiless = next.starts_with(b"GET ") || next.starts_with(b"HEAD ");
+            if self.heads == 0 || !bodiless && ends.next(bytes, place).is_some() {
+                self.heads = 0;
+                return place;
+            }
+            if !bodiless {
+                // The body of what has ended, or the beginning of another head.
+                self.heads = 0;
+                break;
+            }
+        }
+        self.ends = ends;
+        self.passed(bytes.len() - place);
+        bytes.len()
+    }
+
+    fn passed(&mut self, bytes: usize) {
+        if self.ended > 0 {
+            self.beyond = self.beyond.saturating_add(wide(bytes));
+        }
+    }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Finds the ends of heads: empty lines.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    /// Bytes since the last one.
+    distance: usize,
+    /// There is nothing on this line yet.
+    empty: bool,
+}
+
+impl Ends {
+    const fn new() -> Self {
+        Self { distance: REQUEST_MIN, empty: false }
+    }
+
+    /// The place behind the next end, from this place on.
+    fn next(&mut self, bytes: &[u8], from: usize) -> Option<usize> {
+        for (place, byte) in bytes.iter().enumerate().skip(from) {
+            self.distance = self.distance.saturating_add(1);
+            match byte {
+                b'\n' if self.empty && self.distance >= REQUEST_MIN => {
+                    self.distance = 0;
+                    return Some(place + 1);
+                }
+                b'\n' => self.empty = true,
+                b'\r' => {}
+                _ => self.empty = false,
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEAD: &[u8] = b"GET / HTTP/1.0\n\n";
+
+    #[test]
+    fn as_many_heads_are_handed_out_as_may_wait_and_not_one_more() {
+        let (mut ahead, wire) = (Ahead::new(), HEAD.repeat(40));
+        assert_eq!(ahead.hand_out(&wire), 16 * HEAD.len());
+        assert!(ahead.is_exhausted());
+        assert_eq!(ahead.hand_out(&wire), 0);
+        ahead.taken_up();
+        assert_eq!(ahead.hand_out(&wire), 16 * HEAD.len());
+    }
+
+    #[test]
+    fn heads_end_in_every_way_that_is_read_as_an_end() {
+        for end in ["\n\n", "\n\r\n", "\r\n\n", "\r\n\r\n"] {
+            let head = format!("GET /a/path HTTP/1.1\r\nhost: test{end}");
+            assert_eq!(Ahead::new().hand_out(head.repeat(40).as_bytes()), 16 * head.len());
+        }
+    }
+
+    #[test]
+    fn a_request_that_may_have_a_body_goes_out_alone() {
+        let post = "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n";
+        for (wire, first) in [
+            (format!("{post}some body{post}some body"), post.len()),
+            (format!("GET / HTTP/1.0\n\n{post}some body"), 16),
+            // One that is alone goes out with its body, and the beginning of the next.
+            (format!("{post}some bodyGET /"), post.len() + 14),
+            (format!("{post}some"), post.len() + 4),
+        ] {
+            let mut ahead = Ahead::new();
+            assert_eq!(ahead.hand_out(wire.as_bytes()), first, "{wire}");
+            assert!(ahead.is_exhausted());
+        }
+    }
+
+    #[test]
+    fn a_body_of_a_known_length_is_not_looked_into() {
+        let mut ahead = Ahead::new();
+        let with_body = [HEAD, b"body"].concat();
+        assert_eq!(ahead.hand_out(&with_body), with_body.len());
+        ahead.body(100_000);
+        assert_eq!(ahead.hand_out(&HEAD.repeat(20_000)), 100_000 - 4);
+        assert!(ahead.is_exhausted());
+    }
+
+    #[test]
+    fn a_body_that_ends_somewhere_is_handed_out_unless_others_wait_behind_it() {
+        let mut ahead = Ahead::new();
+        assert_eq!(ahead.hand_out(&[HEAD, b"1\r\n"].concat()), HEAD.len() + 3);
+        ahead.open_body();
+        assert!(!ahead.is_exhausted());
+        let mut ahead = Ahead::new();
+        ahead.hand_out(&HEAD.repeat(40));
+        ahead.open_body();
+        assert!(ahead.is_exhausted());
+    }
+
+    #[test]
+    fn a_body_that_came_with_its_head_is_not_counted_twice() {
+        let mut ahead = Ahead::new();
+        let wire = [HEAD, &[b'b'; 1000][..]].concat();
+        assert_eq!(ahead.hand_out(&wire), wire.len());
+        ahead.body(1000);
+        assert_eq!(ahead.hand_out(&HEAD.repeat(40)), 0);
+        // Nor one that was taken for requests.
+        let mut ahead = Ahead::new();
+        assert_eq!(ahead.hand_out(&HEAD.repeat(40)), 16 * HEAD.len());
+        ahead.body(15 * wide(HEAD.len()));
+        assert!(ahead.is_exhausted());
+    }
+
+    proptest! {
+        /// However the bytes come and whatever is between the heads, no more of these end than may.
+        #[test]
+        fn no_more_heads_end_than_may_wait(
+            between in proptest::collection::vec("[\r\na]{0,20}", 40),
+            pieces in proptest::collection::vec(1_usize..100, 1..50),
+        ) {
+            let wire: Vec<u8> =
+                between.iter().flat_map(|filler| [filler.as_bytes(), HEAD].concat()).collect();
+            let (mut ahead, mut place) = (Ahead::new(), 0);
+            for piece in pieces.iter().cycle() {
+                let bytes = &wire[place..wire.len().min(place + piece)];
+                let count = ahead.hand_out(bytes);
+                place += count;
+                if count == 0 || place == wire.len() {
+                    break;
+                }
+                prop_assert!(count == bytes.len() || ahead.is_exhausted());
+            }
+            let out = &wire[..place];
+            let heads = out.windows(HEAD.len()).filter(|window| *window == HEAD).count();
+            prop_assert!(heads <= 16, "{}", heads);
+        }
+    }
+}
