@@ -31,7 +31,7 @@ pub(super) struct Access {
     started: Instant,
     context: RequestContext,
     span: Span,
-    _in_flight: InFlightGuard,
+    in_flight: Option<InFlightGuard>,
 }
 
 /// How the exchange ended, as far as the server can tell.
@@ -82,7 +82,7 @@ impl Access {
             started,
             context,
             span,
-            _in_flight: in_flight,
+            in_flight: Some(in_flight),
         }
     }
 
@@ -105,6 +105,11 @@ impl Access {
         if let Some(request) = request.filter(|_| !known && self.is_wanted()) {
             self.route = OnceCell::from(request.match_pattern().map(Arc::from));
         }
+    }
+
+    /// All of the response is known: what is left is the client's part.
+    pub(super) fn worked_off(&mut self) {
+        self.in_flight = None;
     }
 
     /// The response was handed over completely.

@@ -35,7 +35,11 @@ impl EdgeBody {
     pub(super) fn new(body: BoxBody, mut exchange: Exchange) -> Self {
         let empty = matches!(body.size(), BodySize::None | BodySize::Sized(0));
         let content = match body.try_into_bytes() {
-            Ok(bytes) => Content::Full(bytes),
+            Ok(bytes) => {
+                // A client that does not take it must not look like work that a drain has cut.
+                exchange.worked_off();
+                Content::Full(bytes)
+            }
             Err(body) => {
                 exchange.note_writing();
                 Content::Stream(body)

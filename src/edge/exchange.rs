@@ -334,6 +334,13 @@ impl Exchange {
         self.cancel(Stopped::ClientGone);
     }
 
+    /// Nothing of the application runs for the request any more.
+    pub(super) fn worked_off(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.access.worked_off();
+        }
+    }
+
     pub(super) fn completed(&mut self) {
         if let Some(live) = &mut self.live {
             live.access.completed();

@@ -19,8 +19,9 @@ use super::table::{InFlightRequests, Table};
 
 /// Counts the requests in flight over all workers. Cheap to clone; clones share one count.
 ///
-/// A request is in flight from its head to the last byte of its body, or until it is
-/// dropped: keep the [`InFlightGuard`] that long.
+/// A request is in flight from its head until nothing of the application runs for it any more: to
+/// the end of its handler, or to the last byte of a body that streams, or until it is dropped. Keep
+/// the [`InFlightGuard`] that long. Whether the client takes what it was answered is no part of it.
 #[derive(Clone, Default)]
 pub struct InFlight(Arc<Shared>);
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::attackers::Attacker;
 use crate::support::server::Server;
 use crate::support::wire::{self, RawAnswer, Wire};
 
@@ -143,4 +144,28 @@ async fn work_that_had_to_be_cut_shows_in_the_exit_code() {
     let status = tokio::task::spawn_blocking(move || server.exit_status()).await.unwrap();
     assert_ne!(status.code(), Some(0));
     assert!(status.code().is_some(), "ended by itself: {status:?}");
+}
+
+#[tokio::test]
+async fn who_does_not_take_its_answers_is_no_work_that_was_cut() {
+    let mut server = Server::start_with(|command| {
+        command.env("STEADFAST_DRAIN__DELAY", "0ms");
+        command.env("STEADFAST_DRAIN__REQUESTS", "500ms");
+    });
+    let request = wire::get("/products/1");
+    let mut stuck = Vec::new();
+    for _ in 0..200 {
+        let mut client = Attacker::connect(server.address().parse().unwrap()).await;
+        client.push(request.repeat(2000).as_bytes());
+        stuck.push(client);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    server.terminate();
+    let (server, status) = tokio::task::spawn_blocking(move || {
+        let status = server.exit_status();
+        (server, status)
+    })
+    .await
+    .unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
 }

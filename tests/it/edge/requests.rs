@@ -75,6 +75,7 @@ fn routes(app: &mut ServiceConfig) {
         .route("/hang/shutdown", web::get().to(|| hang(&DROPPED_BY_SHUTDOWN)))
         .route("/hang/task", web::get().to(hang_with_task))
         .route("/endless", web::get().to(endless))
+        .route("/large", web::get().to(large))
         .service(web::resource("/long").wrap(long).get(context))
         .service(web::resource("/short").wrap(short).get(|| hang(&DROPPED_AT_DEADLINE)))
         .service(web::scope("/unlimited").wrap(Deadline::none()).route("", web::get().to(context)));
@@ -83,6 +84,24 @@ fn routes(app: &mut ServiceConfig) {
 async fn endless() -> HttpResponse {
     let first = stream::iter([Ok::<_, actix_web::Error>(Bytes::from_static(b"first"))]);
     HttpResponse::Ok().streaming(first.chain(stream::pending()))
+}
+
+static LARGE: AtomicUsize = AtomicUsize::new(0);
+
+/// An answer whose head alone is more than the kernels take for a client that does not read.
+async fn large() -> HttpResponse {
+    LARGE.fetch_add(1, Ordering::SeqCst);
+    HttpResponse::Ok().insert_header(("x-large", "#".repeat(16 << 20))).body("body")
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_is_not_in_flight() {
+    let server = Served::start(routes);
+    let mut wire = server.connect().await;
+    wire.send(&Request::get("/large")).await;
+    eventually("it is answered", || LARGE.load(Ordering::SeqCst) == 1).await;
+    eventually("nothing is in flight", || server.in_flight.count() == 0).await;
+    wire.reset();
 }
 
 #[tokio::test]
