@@ -96,9 +96,7 @@ async fn serve_app(
             .configure(routes::configure)
             .wrap(runtime.edge())
     };
-    // A client that closes its connection wants no answer any more: its work is dropped.
-    let server = EdgeServer::new(app).limits(limits)?.h1_allow_half_closed(false);
-    let server = server.on_connect(move |_, data| {
+    let server = EdgeServer::new(app).limits(limits)?.on_connect(move |_, data| {
         data.insert(connections.open());
     });
     Ok(steadfast.serve(server.listen(listener)?).await?)

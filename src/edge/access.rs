@@ -28,6 +28,8 @@ pub(super) struct Access {
     route: OnceCell<Option<Arc<str>>>,
     status: Option<StatusCode>,
     outcome: Outcome,
+    /// Nobody waits for the response.
+    detached: bool,
     started: Instant,
     context: RequestContext,
     span: Span,
@@ -43,6 +45,8 @@ enum Outcome {
     Aborted,
     /// There was no response.
     Cancelled,
+    /// The work came to its end, after its client had left.
+    Detached,
 }
 
 impl Outcome {
@@ -51,6 +55,7 @@ impl Outcome {
             Self::Complete => "complete",
             Self::Aborted => "aborted",
             Self::Cancelled => "cancelled",
+            Self::Detached => "detached",
         }
     }
 }
@@ -79,6 +84,7 @@ impl Access {
             route: OnceCell::new(),
             status: None,
             outcome: Outcome::Cancelled,
+            detached: false,
             started,
             context,
             span,
@@ -98,8 +104,12 @@ impl Access {
 
     /// The response's head is known.
     pub(super) fn answered(&mut self, status: StatusCode, request: Option<&HttpRequest>) {
-        self.status = Some(status);
-        self.outcome = Outcome::Aborted;
+        if self.detached {
+            self.outcome = Outcome::Detached;
+        } else {
+            self.status = Some(status);
+            self.outcome = Outcome::Aborted;
+        }
         // A middleware may have changed the path, and the request knows.
         let known = self.route.get().is_some_and(Option::is_some);
         if let Some(request) = request.filter(|_| !known && self.is_wanted()) {
@@ -114,7 +124,14 @@ impl Access {
 
     /// The response was handed over completely.
     pub(super) const fn completed(&mut self) {
-        self.outcome = Outcome::Complete;
+        if !self.detached {
+            self.outcome = Outcome::Complete;
+        }
+    }
+
+    /// The client has left, and the work goes on.
+    pub(super) const fn detached(&mut self) {
+        self.detached = true;
     }
 
     /// The connection is closed on purpose.
@@ -122,8 +139,9 @@ impl Access {
         self.outcome = Outcome::Aborted;
     }
 
-    pub(super) const fn is_unanswered(&self) -> bool {
-        matches!(self.outcome, Outcome::Cancelled)
+    /// Whether somebody waited for an answer, and did not get it.
+    pub(super) const fn is_awaited(&self) -> bool {
+        matches!(self.outcome, Outcome::Cancelled) && !self.detached
     }
 
     fn is_wanted(&self) -> bool {

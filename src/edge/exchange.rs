@@ -18,11 +18,13 @@ use super::access::Access;
 use super::admission::{AdmissionCounts, Passage};
 use super::body::EdgeBody;
 use super::deadline::Schedule;
+use super::disconnect::Disconnect;
 use super::in_flight::InFlight;
 use super::normalise::Ask;
 use super::panic_guard::Trial;
 use super::recover::{self, Payload, Phase};
 use super::request_context::REQUEST_ID;
+use super::server::Conn;
 use super::stack::Shared;
 use super::table::{FlightPhase, Listed};
 use super::watch::Watch;
@@ -94,6 +96,8 @@ struct Live {
     trial: Option<Trial>,
     /// As it is listed.
     phase: Cell<Option<FlightPhase>>,
+    /// The connection, if it is one of an [`EdgeServer`](super::EdgeServer).
+    conn: Option<Rc<Conn>>,
 }
 
 impl Live {
@@ -167,8 +171,21 @@ impl Exchange {
             let admission = shared.parts.admission.as_ref();
             let passage = admission.map(|admission| Passage::begin(admission, request));
             let listed = shared.list(&schedule, request);
-            let (entered, trial, phase) = (false, None, Cell::new(None));
-            Box::new(Live { schedule, access, in_flight, passage, listed, entered, trial, phase })
+            let conn = request.conn_data::<Rc<Conn>>().map(Rc::clone);
+            if let Some(conn) = &conn {
+                conn.set_disconnect(Disconnect::usual(request.method()));
+            }
+            Box::new(Live {
+                schedule,
+                access,
+                in_flight,
+                passage,
+                listed,
+                entered: false,
+                trial: None,
+                phase: Cell::new(None),
+                conn,
+            })
         });
         Self { shared: Rc::clone(shared), form, live }
     }
@@ -326,9 +343,18 @@ impl Exchange {
         }
     }
 
+    /// Nobody waits any more. If the work goes on all the same, the connection that sees to it.
+    pub(super) fn detach(&mut self) -> Option<Rc<Conn>> {
+        let live = self.live.as_mut()?;
+        let conn = live.conn.take().filter(|conn| conn.disconnect().goes_on())?;
+        count(&self.shared.counters.clients_gone);
+        live.access.detached();
+        Some(conn)
+    }
+
     /// Nobody waits any more, and nothing was answered.
     pub(super) fn abandoned(&self) {
-        if self.live.as_ref().is_some_and(|live| live.access.is_unanswered()) {
+        if self.live.as_ref().is_some_and(|live| live.access.is_awaited()) {
             count(&self.shared.counters.clients_gone);
         }
         self.cancel(Stopped::ClientGone);

@@ -82,9 +82,10 @@ fn is_private(address: IpAddr) -> bool {
 /// - The deadline is the earliest of the route's (see [`Deadline`](super::Deadline)), the server's maximum and
 ///   what a trusted client asks for. At the deadline the handler is dropped and the client gets
 ///   504 `request.deadline_exceeded`.
-/// - When the client leaves first, the handler is dropped, its context is cancelled with
-///   [`Stopped::ClientGone`](steadfast_actors::kernel::Stopped::ClientGone), and the request is
-///   recorded with status 499.
+/// - When the client leaves first, [`Disconnect`](super::Disconnect) decides: the handler is dropped
+///   and its context cancelled with
+///   [`Stopped::ClientGone`](steadfast_actors::kernel::Stopped::ClientGone), or it goes on. The
+///   request is recorded with status 499.
 /// - One span per request (`http.request`) and one event when it ended (`http.finished`).
 ///
 /// The deadline is for the response's head. A body that has begun is not cut off at it, but runs

@@ -2,7 +2,8 @@
 //!
 //! Three concerns, one service and one future: [`RequestGuard`] outside, then [`Normalise`], then
 //! [`Recover`]. Each is also a middleware of its own, for an app that wants less. Nothing is
-//! boxed for a request that is answered without waiting.
+//! boxed for a request that is answered without waiting, but what the app makes of it: that may
+//! have to outlive its connection.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -176,6 +177,7 @@ macro_rules! middleware {
         impl<S, B> Transform<S, ServiceRequest> for $name
         where
             S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+            S::Future: 'static,
             B: MessageBody + 'static,
         {
             type Response = ServiceResponse<EdgeBody>;
@@ -238,6 +240,7 @@ impl<S> fmt::Debug for EdgeService<S> {
 impl<S, B> Service<ServiceRequest> for EdgeService<S>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error> + 'static,
+    S::Future: 'static,
     B: MessageBody + 'static,
 {
     type Response = ServiceResponse<EdgeBody>;
@@ -251,33 +254,54 @@ where
         // Routing runs inside of `call`, and with it the guards: they may panic too.
         let called = exchange.enter(|| self.service.call(request));
         let (inner, thrown) = match called {
-            Ok(inner) => (Some(inner), None),
+            Ok(inner) => (Some(Box::pin(inner)), None),
             Err(payload) => (None, Some(payload)),
         };
-        EdgeFuture { inner, thrown, exchange: Some(exchange), watch: Watch::default() }
+        EdgeFuture {
+            inner,
+            thrown,
+            exchange: Some(exchange),
+            watch: Watch::default(),
+            go_on: alone,
+        }
     }
 }
 
-pin_project_lite::pin_project! {
-    /// The future of an [`EdgeService`].
-    pub struct EdgeFuture<F> {
-        #[pin]
-        inner: Option<F>,
-        thrown: Option<Payload>,
-        exchange: Option<Exchange>,
-        watch: Watch,
-    }
+/// How work goes on without anybody who waits for it.
+type GoOn<F> = fn(Pin<Box<F>>, Exchange) -> LocalBoxFuture<'static, ()>;
 
-    impl<F> PinnedDrop for EdgeFuture<F> {
-        fn drop(this: Pin<&mut Self>) {
-            let mut this = this.project();
-            // Gone after an answer: what is left is a request that nobody waits for any more.
-            if let Some(exchange) = this.exchange.take() {
+/// The future of an [`EdgeService`].
+pub struct EdgeFuture<F> {
+    inner: Option<Pin<Box<F>>>,
+    thrown: Option<Payload>,
+    exchange: Option<Exchange>,
+    watch: Watch,
+    go_on: GoOn<F>,
+}
+
+impl<F> Drop for EdgeFuture<F> {
+    fn drop(&mut self) {
+        // Gone after an answer: what is left is a request that nobody waits for any more.
+        let Some(mut exchange) = self.exchange.take() else { return };
+        let inner = self.inner.take();
+        match (inner, exchange.detach()) {
+            (Some(inner), Some(conn)) => conn.leave_behind((self.go_on)(inner, exchange)),
+            (inner, _) => {
                 exchange.abandoned();
-                exchange.drop_guarded_in(|| this.inner.set(None));
+                exchange.drop_guarded(inner);
             }
         }
     }
+}
+
+fn alone<F, B>(inner: Pin<Box<F>>, exchange: Exchange) -> LocalBoxFuture<'static, ()>
+where
+    F: Future<Output = Result<ServiceResponse<B>, Error>> + 'static,
+    B: MessageBody + 'static,
+{
+    let (inner, exchange, watch) = (Some(inner), Some(exchange), Watch::default());
+    let work = EdgeFuture { inner, thrown: None, exchange, watch, go_on: alone };
+    Box::pin(async move { drop(work.await) })
 }
 
 impl<F> fmt::Debug for EdgeFuture<F> {
@@ -294,28 +318,30 @@ where
     type Output = Result<ServiceResponse<EdgeBody>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.get_mut();
         let Some(exchange) = this.exchange.as_mut() else { return Poll::Pending };
         let admitted = match this.thrown {
             Some(_) => Poll::Ready(Ok(())),
             None => exchange.poll_admission(cx),
         };
         let exchange = &*exchange;
-        let ended = match (this.thrown.take(), this.inner.as_mut().as_pin_mut(), admitted) {
+        let ended = match (this.thrown.take(), this.inner.as_mut(), admitted) {
             (Some(payload), ..) => Poll::Ready(Ended::Panicked(payload)),
             (None, None, _) => return Poll::Pending,
             (None, Some(_), Poll::Pending) => Poll::Pending,
             (None, Some(_), Poll::Ready(Err(problem))) => Poll::Ready(Ended::Refused(problem)),
-            (None, Some(inner), Poll::Ready(Ok(()))) => match exchange.enter(|| inner.poll(cx)) {
-                Ok(polled) => polled.map(Ended::Answered),
-                Err(payload) => Poll::Ready(Ended::Panicked(payload)),
-            },
+            (None, Some(inner), Poll::Ready(Ok(()))) => {
+                match exchange.enter(|| inner.as_mut().poll(cx)) {
+                    Ok(polled) => polled.map(Ended::Answered),
+                    Err(payload) => Poll::Ready(Ended::Panicked(payload)),
+                }
+            }
         };
         let ended = match ended {
             Poll::Ready(ended) => ended,
             Poll::Pending => {
                 exchange.note_waiting();
-                match exchange.poll_end(this.watch, exchange.deadline(), cx) {
+                match exchange.poll_end(&mut this.watch, exchange.deadline(), cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(why) => Ended::Stopped(why),
                 }
@@ -323,13 +349,13 @@ where
         };
         // ORDER: the inner future goes before the answer does; its drop may still log or panic.
         match &ended {
-            Ended::Answered(_) => exchange.drop_ended(|| this.inner.set(None)),
+            Ended::Answered(_) => exchange.drop_ended(|| drop(this.inner.take())),
             Ended::Panicked(_) | Ended::Refused(_) => {
-                exchange.drop_guarded_in(|| this.inner.set(None));
+                exchange.drop_guarded_in(|| drop(this.inner.take()));
             }
             Ended::Stopped(why) => {
                 exchange.cancel(*why);
-                exchange.drop_guarded_in(|| this.inner.set(None));
+                exchange.drop_guarded_in(|| drop(this.inner.take()));
             }
         }
         match this.exchange.take() {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use actix_http::error::DispatchError;
 use actix_http::{Extensions, HttpService, KeepAlive, Protocol, Request, Response};
 use actix_server::GracefulShutdownSignal;
 use actix_service::{
-    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service,
+    map_config,
 };
 use actix_web::Error;
 use actix_web::dev::AppConfig;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 
 use super::OnConnect;
 use super::census::{Census, Entry};
+use super::conn::Conn;
 use super::counts::{Connections, Event, Tally};
 use super::io::{GuardedIo, Transport};
 use super::service::GuardedFactory;
@@ -170,12 +173,46 @@ where
             Ok::<_, DispatchError>((setup.guard(inner, peer, entry), Protocol::Http1, peer))
         }
     };
+    let served = apply_fn_factory(served, |(mut io, protocol, peer), served| {
+        let life = Life::of(&mut io);
+        let served = served.call((io, protocol, peer));
+        async move {
+            let ended = served.await;
+            life.finish().await;
+            ended
+        }
+    });
     fn_service(accept).and_then(served).map_err(move |error: DispatchError| {
         if matches!(error, DispatchError::Parse(_)) {
             tally.count(Event::Malformed);
         }
         error
     })
+}
+
+/// A connection with the work that it may leave behind.
+struct Life {
+    conn: Rc<Conn>,
+    /// It counts until that is done, so that nobody can leave behind more than so many.
+    _entry: Option<Entry>,
+}
+
+impl Life {
+    fn of<T: Transport>(io: &mut GuardedIo<T>) -> Self {
+        Self { conn: Rc::clone(io.conn()), _entry: io.take_entry() }
+    }
+
+    async fn finish(self) {
+        if let Some(work) = self.conn.inherit() {
+            work.await;
+        }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        drop(self.conn.inherit());
+    }
 }
 
 /// The protocol. Its own timers are off where the wrapped stream has better ones.
@@ -214,7 +251,7 @@ where
             if let Some(callback) = &setup.0.on_connect {
                 callback(io.socket(), data);
             }
-            data.insert(std::rc::Rc::clone(io.conn()));
+            data.insert(Rc::clone(io.conn()));
         })
         .finish(GuardedFactory::new(app))
 }

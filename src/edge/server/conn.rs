@@ -3,15 +3,18 @@
 //! All of them run on one worker. Usually they are polled by one task, the connection's; a handler
 //! may have given its payload to another.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use super::counts::{Event, Tally};
 use super::state::{Call, Framing, Reason, State, Turn};
+use crate::edge::disconnect::Disconnect;
 use crate::edge::limits::Rate;
 
 /// One connection, for the stream, the service and the payload around its requests.
@@ -24,12 +27,39 @@ pub(crate) struct Conn {
     reader: RefCell<Option<Waker>>,
     tally: Arc<Tally>,
     peer: Option<SocketAddr>,
+    disconnect: Cell<Disconnect>,
+    /// The request being handled is not answered, and its client understands interim answers.
+    interim: Cell<bool>,
+    left_behind: RefCell<LeftBehind>,
+}
+
+/// Work that goes on after its connection. LIMIT: a connection handles one request at a time.
+enum LeftBehind {
+    Nothing,
+    Work(LocalBoxFuture<'static, ()>),
+    /// Nobody would see to it.
+    Refused,
+}
+
+impl fmt::Debug for LeftBehind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LeftBehind").field(&matches!(self, Self::Work(_))).finish()
+    }
 }
 
 impl Conn {
     pub(super) fn new(state: State, tally: Arc<Tally>, peer: Option<SocketAddr>) -> Self {
         let (task, reader) = (RefCell::new(None), RefCell::new(None));
-        Self { state: RefCell::new(state), task, reader, tally, peer }
+        Self {
+            state: RefCell::new(state),
+            task,
+            reader,
+            tally,
+            peer,
+            disconnect: Cell::new(Disconnect::Cancel),
+            interim: Cell::new(false),
+            left_behind: RefCell::new(LeftBehind::Nothing),
+        }
     }
 
     /// Tells the state what happened.
@@ -119,6 +149,52 @@ impl Conn {
     fn wake_task(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
+        }
+    }
+
+    /// The request that was read is handed to the app.
+    pub(super) fn begins(&self, interim: bool) {
+        self.disconnect.set(Disconnect::Cancel);
+        self.interim.set(interim);
+    }
+
+    /// The answer begins.
+    pub(super) fn answers(&self) {
+        self.interim.set(false);
+    }
+
+    /// Whether a client that sends no more should be asked whether it is still there. It may be
+    /// asked by an interim answer then.
+    pub(super) fn asks(&self) -> bool {
+        self.interim.get() && self.disconnect.get().asks()
+    }
+
+    /// What becomes of the request being handled when its client leaves.
+    pub(crate) fn disconnect(&self) -> Disconnect {
+        self.disconnect.get()
+    }
+
+    pub(crate) fn set_disconnect(&self, disconnect: Disconnect) {
+        self.disconnect.set(disconnect);
+    }
+
+    /// Has the connection's task see to work whose client has left. If that is over, it is dropped.
+    pub(crate) fn leave_behind(&self, work: LocalBoxFuture<'static, ()>) {
+        let mut left_behind = self.left_behind.borrow_mut();
+        if matches!(*left_behind, LeftBehind::Nothing) {
+            *left_behind = LeftBehind::Work(work);
+            return;
+        }
+        // ORDER: dropping it may come back here.
+        drop(left_behind);
+        drop(work);
+    }
+
+    /// What was left behind. From now on, nothing can be.
+    pub(super) fn inherit(&self) -> Option<LocalBoxFuture<'static, ()>> {
+        match self.left_behind.replace(LeftBehind::Refused) {
+            LeftBehind::Work(work) => Some(work),
+            LeftBehind::Nothing | LeftBehind::Refused => None,
         }
     }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -31,6 +31,9 @@ const TURNS_MAX: u32 = 4;
 /// LIMIT: bytes of later requests that are read behind one being handled, to learn that the client
 /// has left. The kernel keeps the rest, and with it the news.
 const HELD_MAX: usize = 8 * 1024;
+
+/// A client that listens skips it; one that has left answers with a reset.
+const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 const HEAD_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -62,6 +65,36 @@ impl Transport for TcpStream {
     }
 }
 
+/// Whether a client that sends no more is still there.
+enum Presence {
+    Unasked,
+    /// Completes when it is not.
+    Asked(Pin<Box<dyn Future<Output = ()>>>),
+    /// The system has no way to tell.
+    Unknown,
+}
+
+impl std::fmt::Debug for Presence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Unasked => "Unasked",
+            Self::Asked(_) => "Asked",
+            Self::Unknown => "Unknown",
+        })
+    }
+}
+
+/// Waits until the socket is reset. It needs a second handle, because a socket that has come to
+/// its end is always ready to be read.
+fn reset_of(socket: &TcpStream) -> io::Result<impl Future<Output = ()> + use<>> {
+    let handle = TcpStream::from_std(socket2::SockRef::from(socket).try_clone()?.into())?;
+    Ok(async move {
+        if handle.ready(Interest::ERROR).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
 /// What a read came to.
 enum Read {
     HandedOut,
@@ -83,8 +116,10 @@ pub(super) struct GuardedIo<T> {
     held: BytesMut,
     /// Nothing comes after that.
     ended: bool,
+    /// Whether a client that sends no more is still there.
+    presence: Presence,
     /// Counts the connection until it is gone.
-    _entry: Entry,
+    entry: Option<Entry>,
 }
 
 impl<T: Transport> GuardedIo<T> {
@@ -105,12 +140,18 @@ impl<T: Transport> GuardedIo<T> {
             closed: false,
             held: BytesMut::new(),
             ended: false,
-            _entry: entry,
+            presence: Presence::Unasked,
+            entry: Some(entry),
         }
     }
 
     pub(super) fn conn(&self) -> &Rc<Conn> {
         &self.conn
+    }
+
+    /// Leaves it to the caller to count the connection.
+    pub(super) const fn take_entry(&mut self) -> Option<Entry> {
+        self.entry.take()
     }
 
     pub(super) fn socket(&self) -> &TcpStream {
@@ -119,6 +160,9 @@ impl<T: Transport> GuardedIo<T> {
 
     /// Ends a turn. With `flushed`, nothing is owed to the client half-way.
     fn tend(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
+        if self.ended {
+            self.find_out(cx, flushed)?;
+        }
         for _ in 0..TURNS_MAX {
             let now = Instant::now();
             match self.conn.tick(now, cx) {
@@ -174,6 +218,30 @@ impl<T: Transport> GuardedIo<T> {
             }
         }
         io::ErrorKind::TimedOut.into()
+    }
+
+    /// Finds out whether a client that sends no more has left, where that matters.
+    fn find_out(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
+        if matches!(self.presence, Presence::Unasked) && flushed && self.conn.asks() {
+            let written = Pin::new(&mut self.inner).poll_write(cx, INTERIM)?;
+            let _sent_with_the_next_turn = Pin::new(&mut self.inner).poll_flush(cx)?;
+            match written {
+                Poll::Ready(count) if count == INTERIM.len() => {}
+                // Half of it would make nonsense of all that follows.
+                Poll::Ready(_) => return Err(io::ErrorKind::ConnectionReset.into()),
+                Poll::Pending => return Ok(()),
+            }
+            self.presence = match reset_of(self.socket()) {
+                Ok(reset) => Presence::Asked(Box::pin(reset)),
+                Err(_) => Presence::Unknown,
+            };
+        }
+        if let Presence::Asked(reset) = &mut self.presence
+            && pin!(unconstrained(reset.as_mut())).poll(cx).is_ready()
+        {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
     }
 
     /// Hands out what was held back. Whether there was any.

@@ -86,7 +86,8 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 ///
 /// A body that nobody reads ends its connection: the answer says so, and the client has two
 /// seconds to stop. An upgraded connection has only the limit of the write. What the handler takes is
-/// the business of [`Deadline`](super::Deadline). [`Pace`](super::Pace) gives a route other rates.
+/// the business of [`Deadline`](super::Deadline). [`Pace`](super::Pace) gives a route other rates, and
+/// [`Disconnect`](super::Disconnect) says what becomes of the work for a client that leaves.
 ///
 /// **Not limited:** a head that came in one packet with the body before it, and ends with the same
 /// four bytes, is timed only when `idle` is over or more of it comes.
@@ -178,7 +179,7 @@ where
     }
 
     /// Whether a client may close its half of the connection and still get its answer, the
-    /// default; or has left then.
+    /// default; or has left then, without being [asked](super::Disconnect).
     #[must_use]
     pub const fn h1_allow_half_closed(mut self, allow: bool) -> Self {
         self.h1_allow_half_closed = allow;

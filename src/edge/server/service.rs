@@ -11,6 +11,7 @@ use actix_http::{ConnectionType, HttpMessage, Request, Response};
 use actix_service::{Service, ServiceFactory};
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
+use actix_web::http::Version;
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -106,7 +107,11 @@ fn enter(conn: &Rc<Conn>, request: &mut Request) -> Fate {
         *request.payload() = Payload::Stream { payload: Box::pin(payload) };
     }
     let fits = call != Call::Measure || size(request) <= conn.tell(|state| state.head_max());
-    if fits { Fate::Served } else { Fate::Refused }
+    if !fits {
+        return Fate::Refused;
+    }
+    conn.begins(request.version() >= Version::HTTP_11);
+    Fate::Served
 }
 
 /// How the end of the body is known, and its length. The decoder has checked that there is only
@@ -176,6 +181,7 @@ where
                 ConnectionType::KeepAlive => Answer::Usual,
                 ConnectionType::Upgrade => Answer::Upgrade,
             };
+            conn.answers();
             let last = conn.tell(|state| state.answered(answer));
             conn.release();
             if last {

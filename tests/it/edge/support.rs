@@ -26,6 +26,24 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Default)]
 pub(super) struct Sink(Arc<Mutex<Vec<u8>>>);
 
+impl Sink {
+    fn lines(&self) -> Vec<Value> {
+        let bytes = self.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The record of the request with this id, once it is written.
+    pub(super) async fn record(&self, id: &str) -> Value {
+        let found = || {
+            let mut lines = self.lines().into_iter();
+            lines.find(|line| line["message"] == "http.finished" && line["request_id"] == id)
+        };
+        eventually("the request is recorded", || found().is_some()).await;
+        found().unwrap()
+    }
+}
+
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
@@ -41,7 +59,7 @@ thread_local! {
     static LOG: RefCell<Option<DefaultGuard>> = const { RefCell::new(None) };
 }
 
-fn log_to(sink: &Sink) {
+pub(super) fn log_to(sink: &Sink) {
     let sink = sink.clone();
     let telemetry = Telemetry::new().format(Format::Json).filter("debug");
     let subscriber = telemetry.subscriber(move || sink.clone()).unwrap();
@@ -112,19 +130,12 @@ impl Served {
 
     /// The log lines so far.
     pub(super) fn log(&self) -> Vec<Value> {
-        let bytes = self.sink.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.sink.lines()
     }
 
     /// The record of the request with this id, once it is written.
     pub(super) async fn record(&self, id: &str) -> Value {
-        let found = || {
-            let mut lines = self.log().into_iter();
-            lines.find(|line| line["message"] == "http.finished" && line["request_id"] == id)
-        };
-        eventually("the request is recorded", || found().is_some()).await;
-        found().unwrap()
+        self.sink.record(id).await
     }
 }
 

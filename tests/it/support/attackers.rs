@@ -87,6 +87,11 @@ impl Attacker {
         self.stream.shutdown().await.unwrap();
     }
 
+    /// Leaves in good order, and hears nothing more.
+    pub(crate) fn close(self) {
+        drop(self.stream);
+    }
+
     /// Leaves without saying goodbye.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();

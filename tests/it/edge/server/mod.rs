@@ -5,6 +5,7 @@ mod bodies; // drips, refusals, other rates
 mod connections; // floods, age, leaving
 mod hardened; // what actix-web's own server can have
 mod heads; // slow, large, second, smuggled
+mod leaving; // what becomes of the work
 mod mixed; // all of it at once
 mod pipelining; // more than is answered
 mod readers; // stalled, trickling

@@ -1,0 +1,132 @@
+//! What becomes of a request whose client leaves.
+
+use std::future::{Ready, ready};
+use std::rc::Rc;
+
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::http::Method;
+
+use super::server::Conn;
+
+/// What becomes of the work for a request whose client leaves before it is answered: wrap a route,
+/// a resource or a scope with it.
+///
+/// | | the client resets | it closes | it closes its half, and listens |
+/// |---|---|---|---|
+/// | [`Cancel`](Self::Cancel) | dropped | dropped | answered |
+/// | [`Finish`](Self::Finish) | goes on | goes on, the connection stays | answered |
+/// | [`Detach`](Self::Detach) | goes on | goes on, the connection ends | answered |
+///
+/// Default `Cancel` for methods that change nothing (GET, HEAD, OPTIONS, TRACE), `Detach` for the
+/// others. The innermost one decides.
+///
+/// Work that is dropped is cancelled with
+/// [`Stopped::ClientGone`](steadfast_actors::kernel::Stopped::ClientGone): messages to actors that
+/// have not begun are not run, and what watches its
+/// [`RequestContext`](steadfast_actors::kernel::RequestContext) stops. Work that goes on has its
+/// deadline, is in flight for a drain, and its connection counts until it ends; its result is
+/// discarded. Either way the request is recorded with status 499, as `cancelled` or `detached`. A
+/// body that streams is dropped with the connection, whatever the policy.
+///
+/// A client that closes looks like one that closes its half: nothing more comes. So the client is
+/// asked, with an interim `100 Continue`, which one that listens skips and one that has left
+/// answers with a reset. `Finish` does not ask, nor is a client of HTTP/1.0 asked: they are
+/// answered, and nobody may be there.
+///
+/// It works below an [`Edge`](super::Edge) or a [`RequestGuard`](super::RequestGuard) in an
+/// [`EdgeServer`](super::EdgeServer). In actix-web's `HttpServer`, a reset drops all work, and a close none.
+///
+/// ```
+/// use actix_web::{App, web};
+/// use steadfast::edge::{Disconnect, Edge};
+///
+/// async fn report() -> &'static str { "kept for the next who asks" }
+///
+/// let app = App::new()
+///     .route("/report", web::get().to(report).wrap(Disconnect::Detach))
+///     .wrap(Edge::new());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Disconnect {
+    /// The work is dropped as soon as the client is known to have left.
+    Cancel,
+    /// The work goes on as if nothing had happened; its answer is written if somebody takes it.
+    Finish,
+    /// The work goes on without its connection.
+    Detach,
+}
+
+impl Disconnect {
+    pub(super) fn usual(method: &Method) -> Self {
+        if method.is_safe() { Self::Cancel } else { Self::Detach }
+    }
+
+    /// Whether anything depends on whether the client has left.
+    pub(super) const fn asks(self) -> bool {
+        matches!(self, Self::Cancel | Self::Detach)
+    }
+
+    pub(super) const fn goes_on(self) -> bool {
+        matches!(self, Self::Finish | Self::Detach)
+    }
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Disconnect
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type InitError = ();
+    type Transform = DisconnectService<S>;
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(DisconnectService { service, disconnect: *self }))
+    }
+}
+
+/// The service that [`Disconnect`] makes.
+#[derive(Debug)]
+pub struct DisconnectService<S> {
+    service: S,
+    disconnect: Disconnect,
+}
+
+impl<S, B> Service<ServiceRequest> for DisconnectService<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<B>;
+    type Error = Error;
+    type Future = S::Future;
+
+    forward_ready!(service);
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        if let Some(conn) = request.conn_data::<Rc<Conn>>() {
+            conn.set_disconnect(self.disconnect);
+        }
+        self.service.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_changes_something_goes_on() {
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
+            assert_eq!(Disconnect::usual(&method), Disconnect::Cancel, "{method}");
+        }
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            assert_eq!(Disconnect::usual(&method), Disconnect::Detach, "{method}");
+        }
+    }
+}
