@@ -64,13 +64,35 @@ async fn client(address: String, seen: Arc<Seen>) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sigterm_under_load_loses_no_accepted_request() {
+/// Asks whether the server is ready, on fresh connections, until nobody listens. How often it was
+/// told so, and how often not.
+async fn balancer(address: String) -> (u32, u32) {
+    let (mut ready, mut leaving) = (0, 0);
+    while let Ok(mut wire) = Wire::try_connect(&address).await {
+        match wire.get("/readyz").await {
+            Ok(answer) if answer.status == 200 => {
+                assert_eq!(leaving, 0, "it is not ready again");
+                ready += 1;
+            }
+            Ok(answer) => {
+                assert_eq!(answer.status, 503, "{answer:?}");
+                leaving += 1;
+            }
+            // It stood in the queue when the server ended.
+            Err(_) => break,
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (ready, leaving)
+}
+
+async fn drain_under_load() {
     let mut server = with_drain_delay("500ms");
     let seen = Arc::new(Seen::default());
-    let clients: Vec<_> = (0..16)
-        .map(|_| tokio::spawn(client(server.address().to_owned(), Arc::clone(&seen))))
-        .collect();
+    let address = server.address().to_owned();
+    let clients: Vec<_> =
+        (0..16).map(|_| tokio::spawn(client(address.clone(), Arc::clone(&seen)))).collect();
+    let balancer = tokio::spawn(balancer(address));
     tokio::time::sleep(Duration::from_millis(300)).await;
     server.terminate();
     let (server, status) = tokio::task::spawn_blocking(move || {
@@ -87,6 +109,64 @@ async fn sigterm_under_load_loses_no_accepted_request() {
     assert_eq!(status.code(), Some(0), "{log}");
     assert_eq!(seen.lost.load(Ordering::Acquire), 0, "{seen:?}\n{log}");
     assert!(seen.answered.load(Ordering::Acquire) > 100, "{seen:?}");
+    let (ready, leaving) = balancer.await.unwrap();
+    // In half a second there is time for many.
+    assert!(ready > 0 && leaving > 5, "{ready} {leaving}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_loses_no_accepted_request() {
+    for _ in 0..4 {
+        drain_under_load().await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_skips_the_delay_and_a_third_cuts() {
+    let mut server = with_drain_delay("5m");
+    server.terminate();
+    server.logged(&["shutdown.announced"]).await;
+    server.terminate();
+    let (server, status) = tokio::task::spawn_blocking(move || {
+        let status = server.exit_status();
+        (server, status)
+    })
+    .await
+    .unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+
+    let mut server = with_drain_delay("5m");
+    let mut wire = Wire::connect(server.address()).await;
+    wire.send(wire::get("/demo/slow?ms=60000")).await.unwrap();
+    crate::support::eventually(
+        Duration::from_secs(5),
+        async || {
+            let stats = server.stats().await;
+            (stats["slow"]["started"] == 1, stats)
+        },
+        "the work starts",
+    )
+    .await;
+    for step in ["shutdown.announced", "shutdown.finishing", "shutdown.cut"] {
+        server.terminate();
+        server.logged(&[step]).await;
+    }
+    server.logged(&["shutdown.cut", "in_flight=1"]).await;
+    assert_eq!(wire.answer().await.unwrap().json()["code"], "request.shutdown");
+    let status = tokio::task::spawn_blocking(move || server.exit_status()).await.unwrap();
+    assert_eq!(status.code(), Some(75));
+}
+
+#[tokio::test]
+async fn a_shutdown_longer_than_what_is_granted_is_warned_of_at_start() {
+    let server = Server::start_with(|command| {
+        command.env("STEADFAST_DRAIN__GRACE_PERIOD", "10s");
+    });
+    server.logged(&["WARN", "shutdown.longer_than_granted", "granted=10s"]).await;
+    let server = Server::start();
+    server.terminate();
+    let log = server.logged(&["shutdown.announced"]).await;
+    assert!(!log.contains("shutdown.longer_than_granted"), "{log}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod bodies; // drips, refusals, other rates
 mod connections; // floods, age, leaving
+mod drain; // the way out, with what may be under way
 mod hardened; // what actix-web's own server can have
 mod heads; // slow, large, second, smuggled
 mod leaving; // what becomes of the work
