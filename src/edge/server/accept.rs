@@ -25,6 +25,7 @@ use super::OnConnect;
 use super::census::{Census, Entry};
 use super::conn::Conn;
 use super::counts::{Connections, Event, Tally};
+use super::expect::ExpectingFactory;
 use super::io::{GuardedIo, Transport};
 use super::service::GuardedFactory;
 use super::state::{Limits, State};
@@ -236,7 +237,7 @@ where
     B: MessageBody + 'static,
     T: Transport,
 {
-    let stop = setup.0.stop.clone();
+    let (stop, made) = (setup.0.stop.clone(), Rc::default());
     HttpService::build()
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(Duration::ZERO)
@@ -253,7 +254,8 @@ where
             }
             data.insert(Rc::clone(io.conn()));
         })
-        .finish(GuardedFactory::new(app))
+        .expect(ExpectingFactory::new(Rc::clone(&made)))
+        .finish(GuardedFactory::new(app, made))
 }
 
 #[cfg(test)]

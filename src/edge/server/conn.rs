@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use futures_util::future::LocalBoxFuture;
+use steadfast_actors::kernel::RequestId;
 use tokio::time::Instant;
 
 use super::counts::{Event, Tally};
@@ -30,6 +31,12 @@ pub(crate) struct Conn {
     disconnect: Cell<Disconnect>,
     /// The request being handled is not answered, and its client understands interim answers.
     interim: Cell<bool>,
+    /// The client waits to be told to go on.
+    expects: Cell<bool>,
+    /// It should be told so.
+    go_on: Cell<bool>,
+    /// The app has answered since all was written.
+    answering: Cell<bool>,
     left_behind: RefCell<LeftBehind>,
 }
 
@@ -58,6 +65,9 @@ impl Conn {
             peer,
             disconnect: Cell::new(Disconnect::Cancel),
             interim: Cell::new(false),
+            expects: Cell::new(false),
+            go_on: Cell::new(false),
+            answering: Cell::new(false),
             left_behind: RefCell::new(LeftBehind::Nothing),
         }
     }
@@ -99,6 +109,10 @@ impl Conn {
         let mut news = false;
         self.of_body(serial, |state| news = state.body_waits());
         self.release();
+        if self.expects.take() {
+            self.go_on.set(true);
+            self.wake_task();
+        }
         let elsewhere = match &*self.task.borrow() {
             Some(task) => !task.will_wake(cx.waker()),
             None => true,
@@ -153,14 +167,37 @@ impl Conn {
     }
 
     /// The request that was read is handed to the app.
-    pub(super) fn begins(&self, interim: bool) {
+    pub(super) fn begins(&self, interim: bool, expects: bool) {
         self.disconnect.set(Disconnect::Cancel);
         self.interim.set(interim);
+        self.expects.set(expects);
     }
 
     /// The answer begins.
     pub(super) fn answers(&self) {
         self.interim.set(false);
+        self.go_on.set(false);
+        self.answering.set(true);
+    }
+
+    /// All that was answered was written.
+    pub(super) fn flushed(&self) {
+        self.tell(State::flushed);
+        self.answering.set(false);
+    }
+
+    /// Whether what is written now is of the app.
+    pub(super) fn is_answering(&self) -> bool {
+        self.answering.get()
+    }
+
+    /// Whether the client should be told to go on. It has been, if this was written.
+    pub(super) fn goes_on(&self) -> bool {
+        self.go_on.get()
+    }
+
+    pub(super) fn told_to_go_on(&self) {
+        self.go_on.set(false);
     }
 
     /// Whether a client that sends no more should be asked whether it is still there. It may be
@@ -201,6 +238,12 @@ impl Conn {
     /// Other rates for the request being handled.
     pub(crate) fn set_rates(&self, body: Option<Rate>, write: Option<Rate>) {
         self.tell(|state| state.set_rates(body, write));
+    }
+
+    /// The client was told this without asking the app.
+    pub(super) fn said(&self, status: &'static str, id: &RequestId) {
+        let peer = self.peer.map(tracing::field::display);
+        tracing::debug!(status, request_id = id.as_str(), peer, "edge.refused_below_the_app");
     }
 
     /// The connection is ended by us.

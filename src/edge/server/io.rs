@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use steadfast_actors::kernel::RequestId;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -23,6 +24,8 @@ use tokio_util::bytes::{Buf, BytesMut};
 use super::census::Entry;
 use super::conn::Conn;
 use super::counts::Tally;
+use super::farewell::{Farewell, INTERIM};
+use super::presence::Presence;
 use super::state::{Reading, Reason, State, Turn};
 
 /// LIMIT: a turn fails a body and closes at most once each; what is left has another turn.
@@ -31,27 +34,6 @@ const TURNS_MAX: u32 = 4;
 /// LIMIT: bytes of later requests that are read behind one being handled, to learn that the client
 /// has left. The kernel keeps the rest, and with it the news.
 const HELD_MAX: usize = 8 * 1024;
-
-/// A client that listens skips it; one that has left answers with a reset.
-const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-const HEAD_TIMEOUT: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
-const HEAD_TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n\
-    connection: close\r\ncontent-length: 0\r\n\r\n";
-
-/// What a client is told that is cut off without an answer of the app.
-const fn farewell(reason: Reason) -> Option<&'static [u8]> {
-    match reason {
-        Reason::HeadTimeout => Some(HEAD_TIMEOUT),
-        Reason::HeadTooLarge => Some(HEAD_TOO_LARGE),
-        Reason::BodyTooSlow
-        | Reason::BodyUnread
-        | Reason::WriteTooSlow
-        | Reason::Idle
-        | Reason::Age => None,
-    }
-}
 
 /// A stream over TCP.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -63,36 +45,6 @@ impl Transport for TcpStream {
     fn socket(&self) -> &TcpStream {
         self
     }
-}
-
-/// Whether a client that sends no more is still there.
-enum Presence {
-    Unasked,
-    /// Completes when it is not.
-    Asked(Pin<Box<dyn Future<Output = ()>>>),
-    /// The system has no way to tell.
-    Unknown,
-}
-
-impl std::fmt::Debug for Presence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Unasked => "Unasked",
-            Self::Asked(_) => "Asked",
-            Self::Unknown => "Unknown",
-        })
-    }
-}
-
-/// Waits until the socket is reset. It needs a second handle, because a socket that has come to
-/// its end is always ready to be read.
-fn reset_of(socket: &TcpStream) -> io::Result<impl Future<Output = ()> + use<>> {
-    let handle = TcpStream::from_std(socket2::SockRef::from(socket).try_clone()?.into())?;
-    Ok(async move {
-        if handle.ready(Interest::ERROR).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }
 
 /// What a read came to.
@@ -160,9 +112,7 @@ impl<T: Transport> GuardedIo<T> {
 
     /// Ends a turn. With `flushed`, nothing is owed to the client half-way.
     fn tend(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
-        if self.ended {
-            self.find_out(cx, flushed)?;
-        }
+        self.attend(cx, flushed)?;
         for _ in 0..TURNS_MAX {
             let now = Instant::now();
             match self.conn.tick(now, cx) {
@@ -205,10 +155,9 @@ impl<T: Transport> GuardedIo<T> {
     /// Ends the connection. The dispatcher drops it at the error.
     fn kill(&mut self, reason: Reason, flushed: bool, cx: &mut Context<'_>) -> io::Error {
         self.conn.ended(reason);
-        match farewell(reason).filter(|_| flushed) {
-            // Whether it fits or not: nobody waits for it.
+        match Farewell::to(reason).filter(|_| flushed) {
             Some(farewell) => {
-                let _unsent = Pin::new(&mut self.inner).poll_write(cx, farewell);
+                self.say(farewell, cx);
                 let _unsent = Pin::new(&mut self.inner).poll_flush(cx);
             }
             // Reset, so that the kernel keeps nothing for a client who does not take it.
@@ -220,28 +169,41 @@ impl<T: Transport> GuardedIo<T> {
         io::ErrorKind::TimedOut.into()
     }
 
-    /// Finds out whether a client that sends no more has left, where that matters.
-    fn find_out(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
-        if matches!(self.presence, Presence::Unasked) && flushed && self.conn.asks() {
-            let written = Pin::new(&mut self.inner).poll_write(cx, INTERIM)?;
-            let _sent_with_the_next_turn = Pin::new(&mut self.inner).poll_flush(cx)?;
-            match written {
-                Poll::Ready(count) if count == INTERIM.len() => {}
-                // Half of it would make nonsense of all that follows.
-                Poll::Ready(_) => return Err(io::ErrorKind::ConnectionReset.into()),
-                Poll::Pending => return Ok(()),
+    /// Says an interim answer, if one is due, and finds out whether a client that sends no more has
+    /// left, where that matters.
+    fn attend(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
+        let asks = self.ended && self.presence.is_unasked() && self.conn.asks();
+        if flushed && (asks || self.conn.goes_on()) && self.interim(cx)? {
+            self.conn.told_to_go_on();
+            if asks {
+                self.presence = Presence::asked(self.socket());
             }
-            self.presence = match reset_of(self.socket()) {
-                Ok(reset) => Presence::Asked(Box::pin(reset)),
-                Err(_) => Presence::Unknown,
-            };
         }
-        if let Presence::Asked(reset) = &mut self.presence
-            && pin!(unconstrained(reset.as_mut())).poll(cx).is_ready()
-        {
+        if self.presence.has_left(cx) {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(())
+    }
+
+    /// Writes an interim answer, unless the kernel takes nothing now.
+    fn interim(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let Poll::Ready(count) = Pin::new(&mut self.inner).poll_write(cx, INTERIM)? else {
+            return Ok(false);
+        };
+        if count < INTERIM.len() {
+            // Half of it would make nonsense of all that follows.
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let _sent_with_the_next_turn = Pin::new(&mut self.inner).poll_flush(cx)?;
+        Ok(true)
+    }
+
+    /// Says it under an id of its own. Whether it fits or not: nobody waits for it.
+    fn say(&mut self, farewell: Farewell, cx: &mut Context<'_>) {
+        let id = RequestId::generate();
+        let said = farewell.under(&id);
+        let _unsent = Pin::new(&mut self.inner).poll_write(cx, said.as_bytes());
+        self.conn.said(farewell.status(), &id);
     }
 
     /// Hands out what was held back. Whether there was any.
@@ -329,6 +291,12 @@ impl<T: Transport> AsyncWrite for GuardedIo<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if !this.conn.is_answering()
+            && let Some(farewell) = Farewell::said(bytes)
+        {
+            this.say(farewell, cx);
+            return Poll::Ready(Ok(bytes.len()));
+        }
         match Pin::new(&mut this.inner).poll_write(cx, bytes) {
             Poll::Pending => this.blocked(cx),
             Poll::Ready(Ok(count)) => {
@@ -344,7 +312,7 @@ impl<T: Transport> AsyncWrite for GuardedIo<T> {
         match Pin::new(&mut this.inner).poll_flush(cx) {
             Poll::Pending => this.blocked(cx),
             Poll::Ready(Ok(())) => {
-                this.conn.tell(State::flushed);
+                this.conn.flushed();
                 Poll::Ready(this.tend(cx, true))
             }
             failed @ Poll::Ready(Err(_)) => failed,

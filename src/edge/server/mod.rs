@@ -5,7 +5,8 @@
 //! | `state`, `credit` | pure: where a connection stands, and how long it may stay there |
 //! | `ahead` | pure: how much of what the client sends is handed out |
 //! | `io` | bytes, and the one timer |
-//! | `service`, `payload` | requests, answers and bodies |
+//! | `service`, `expect`, `payload` | requests, answers and bodies |
+//! | `presence`, `farewell` | whether the client is still there, and what it is told without the app |
 //! | `conn` | what these share |
 //! | `census`, `counts` | how many connections there are, and what became of the others |
 
@@ -15,8 +16,11 @@ mod census;
 mod conn;
 mod counts;
 pub(super) mod credit;
+mod expect;
+mod farewell;
 mod io;
 mod payload;
+mod presence;
 mod service;
 mod state;
 #[cfg(feature = "tls")]
@@ -95,6 +99,16 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// **Pipelined requests** are answered in order. Of those that came before their predecessors were
 /// answered, 16 wait in actix-web at most and 8 KiB in front of it; the rest stays with the kernel.
 /// There, so does the news that the client has left.
+///
+/// **Answers without the app**, 400, 408 and 431 to what is no request, have an id in `X-Request-Id` that
+/// the log has too, at the level of debug. Only one to what came in one packet with the
+/// request before it has none.
+///
+/// **`Expect: 100-continue`** is answered by `100 Continue` when the handler reads the body, so that
+/// a refusal comes instead of it.
+///
+/// **`Upgrade`** that the app does not follow ends the connection after an ordinary answer, which says
+/// so; actix-web's own says `connection: upgrade`, and ends it too.
 ///
 /// **HTTP/2** is not served: actix-web has no limits on its streams, headers and idle
 /// connections, and does not drain it. Let it end at a proxy.

@@ -1,5 +1,6 @@
 //! Around the app: where a connection learns of its requests.
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -22,35 +23,42 @@ use super::payload::GuardedPayload;
 use super::state::{Answer, Call, Framing, State};
 use crate::problem::Problem;
 
+/// The app of one worker, once it is made.
+pub(super) type Shared<S, B> = Rc<OnceCell<Rc<Guarded<S, B>>>>;
+
 /// Makes [`Guarded`] out of an app.
-pub(super) struct GuardedFactory<F, B> {
+pub(super) struct GuardedFactory<F, S, B> {
     app: F,
-    body: PhantomData<fn() -> B>,
+    made: Shared<S, B>,
 }
 
-impl<F, B> GuardedFactory<F, B> {
-    pub(super) const fn new(app: F) -> Self {
-        Self { app, body: PhantomData }
+impl<F, S, B> GuardedFactory<F, S, B> {
+    pub(super) const fn new(app: F, made: Shared<S, B>) -> Self {
+        Self { app, made }
     }
 }
 
-impl<F, B> ServiceFactory<Request> for GuardedFactory<F, B>
+impl<F, B> ServiceFactory<Request> for GuardedFactory<F, F::Service, B>
 where
     F: ServiceFactory<Request, Error = Response<BoxBody>>,
     F::Response: Into<Response<B>>,
     F::Future: 'static,
+    F::Service: 'static,
     B: MessageBody + 'static,
 {
     type Response = Response<AnswerBody<EitherBody<B>>>;
     type Error = Response<BoxBody>;
     type Config = F::Config;
-    type Service = Guarded<F::Service, B>;
+    type Service = Rc<Guarded<F::Service, B>>;
     type InitError = F::InitError;
     type Future = LocalBoxFuture<'static, Result<Self::Service, F::InitError>>;
 
     fn new_service(&self, config: F::Config) -> Self::Future {
-        let app = self.app.new_service(config);
-        Box::pin(async move { Ok(Guarded { app: app.await?, body: PhantomData }) })
+        let (app, made) = (self.app.new_service(config), Rc::clone(&self.made));
+        Box::pin(async move {
+            let app = Rc::new(Guarded { app: app.await?, body: PhantomData });
+            Ok(Rc::clone(made.get_or_init(|| app)))
+        })
     }
 }
 
@@ -96,7 +104,8 @@ fn enter(conn: &Rc<Conn>, request: &mut Request) -> Fate {
     if call == Call::Ignore {
         return Fate::Ignored;
     }
-    if request.head().connection_type() == ConnectionType::Close {
+    // After an ordinary answer to one who wanted another protocol, actix-http closes too.
+    if request.head().connection_type() != ConnectionType::KeepAlive {
         conn.tell(State::closes);
     }
     if let Some(length) = length {
@@ -110,7 +119,7 @@ fn enter(conn: &Rc<Conn>, request: &mut Request) -> Fate {
     if !fits {
         return Fate::Refused;
     }
-    conn.begins(request.version() >= Version::HTTP_11);
+    conn.begins(request.version() >= Version::HTTP_11, request.head().expect());
     Fate::Served
 }
 

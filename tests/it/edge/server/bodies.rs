@@ -184,3 +184,33 @@ async fn an_upgraded_connection_may_be_silent() {
     client.reset();
     server.empty().await;
 }
+
+#[tokio::test]
+async fn a_refusal_that_the_head_is_enough_for_comes_instead_of_100_continue() {
+    let server = Guarded::start();
+    let expect = "content-length: 10000000\r\nexpect: 100-continue";
+    for (path, status) in [("/upload", 413), ("/nowhere", 404), ("/ignore", 200)] {
+        let mut client = Attacker::connect(server.address).await;
+        client.send(post(path, expect)).await;
+        let ended = client.ended().await;
+        assert_eq!(ended.statuses(), [status], "{path}");
+        assert!(ended.heard.contains("x-request-id: "), "{ended:?}");
+        assert!(ended.heard.contains("connection: close"), "{ended:?}");
+    }
+    server.empty().await;
+}
+
+#[tokio::test]
+async fn who_does_not_wait_for_100_continue_is_served_too() {
+    let server = Guarded::start();
+    let mut client = Attacker::connect(server.address).await;
+    let body = vec![b'b'; 3_000_000];
+    for length in [1, 5000, body.len(), 7] {
+        let head = format!("content-length: {length}\r\nexpect: 100-continue");
+        client.send(post("/elsewhere", &head)).await;
+        client.send(&body[..length]).await;
+        client.hear(&format!("\r\n\r\n{length}")).await;
+        client.forget();
+    }
+    assert_eq!(server.counts().accepted, 1, "its connection goes on");
+}

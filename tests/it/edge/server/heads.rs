@@ -177,3 +177,66 @@ async fn sixteen_requests_in_one_packet_are_answered_in_order() {
     ended.expect_within(limits().connections.idle);
     assert_eq!(server.counts().idle, 1);
 }
+
+#[tokio::test]
+async fn what_is_said_without_the_app_has_an_id_of_its_own() {
+    let server = Guarded::start();
+    let large = format!("GET / HTTP/1.1\r\nhost: test\r\nlarge: {}", "#".repeat(3000));
+    let mut ids = Vec::new();
+    for (head, status) in [
+        ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nhost: te", 408),
+        (&*large, 431),
+    ] {
+        // Also after one that was answered.
+        for before in [None, Some(GET)] {
+            let mut client = Attacker::connect(server.address).await;
+            if let Some(before) = before {
+                client.send(before).await;
+                client.take_answer().await;
+            }
+            client.push(head.as_bytes());
+            let ended = client.ended().await;
+            assert_eq!(ended.statuses().last(), Some(&status), "{ended:?}");
+            let farewell = ended.heard.rsplit("HTTP/1.1 ").next().unwrap();
+            let id = farewell.split("x-request-id: ").nth(1).unwrap_or_else(|| panic!("{ended:?}"));
+            ids.push(id.split("\r\n").next().unwrap().to_owned());
+            assert!(farewell.contains("connection: close\r\n"), "{ended:?}");
+        }
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 8, "{ids:?}");
+}
+
+#[tokio::test]
+async fn an_app_that_says_400_says_it_itself() {
+    let server = Guarded::start();
+    let mut client = Attacker::connect(server.address).await;
+    client.send("GET /bad HTTP/1.1\r\nhost: test\r\nx-request-id: mine\r\n\r\n").await;
+    let answer = client.take_answer().await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(
+        answer.contains("x-request-id: mine\r\n") && answer.contains("\"status\":400"),
+        "{answer}"
+    );
+    assert!(!answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_wants_another_protocol_and_does_not_get_it_is_told_that_the_connection_ends() {
+    let server = Guarded::start();
+    for protocol in ["h2c", "websocket"] {
+        let mut client = Attacker::connect(server.address).await;
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\n"
+        );
+        client.send(head).await;
+        let ended = client.ended().await;
+        assert_eq!(ended.statuses(), [200]);
+        assert!(ended.heard.contains("connection: close\r\n"), "{ended:?}");
+        assert!(!ended.heard.to_lowercase().contains("upgrade"), "{ended:?}");
+    }
+    server.empty().await;
+}

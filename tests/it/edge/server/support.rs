@@ -141,6 +141,7 @@ impl Routes {
             .route("/big", web::get().to(big))
             .route("/patient/big", web::get().to(big).wrap(Pace::new().stream(patient)))
             .route("/upgrade", web::get().to(upgrade))
+            .route("/bad", web::get().to(bad))
             .route("/slow", web::route().to(slow))
             .route("/smuggled", web::get().to(smuggled));
     }
@@ -198,6 +199,10 @@ async fn big(seen: web::Data<Seen>) -> HttpResponse {
 
 async fn upgrade(body: web::Payload) -> HttpResponse {
     HttpResponse::SwitchingProtocols().upgrade("echo").streaming(body)
+}
+
+async fn bad() -> Result<&'static str, actix_web::Error> {
+    Err(actix_web::error::ErrorBadRequest("bad"))
 }
 
 async fn slow() -> &'static str {
