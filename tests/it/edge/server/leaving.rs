@@ -11,7 +11,9 @@ use actix_web::dev::ServerHandle;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{App, HttpResponse};
 use steadfast::Steadfast;
-use steadfast::edge::{Ctx, Deadline, Disconnect, Edge, EdgeServer, InFlight};
+use steadfast::edge::{
+    Connections, Ctx, Deadline, Disconnect, Edge, EdgeLimits, EdgeServer, InFlight,
+};
 use steadfast::kernel::{Context, Ref, Spec, Stopped};
 
 use super::support::{limits, ms};
@@ -129,12 +131,17 @@ struct Served {
     counts: web::Data<Counts>,
     in_flight: InFlight,
     edge: Edge,
+    connections: Connections,
     handle: ServerHandle,
     sink: Sink,
 }
 
 impl Served {
     fn start(actor: Option<Ref<Busy>>) -> Self {
+        Self::with(limits(), actor)
+    }
+
+    fn with(limits: EdgeLimits, actor: Option<Ref<Busy>>) -> Self {
         let (in_flight, sink) = (InFlight::new(), Sink::default());
         let edge = Edge::new().in_flight(in_flight.clone());
         let counts = web::Data::new(Counts::default());
@@ -153,14 +160,15 @@ impl Served {
                     };
                     app.wrap(wrapper.clone())
                 };
-                let server = EdgeServer::new(app).limits(limits()).unwrap().workers(1);
+                let server = EdgeServer::new(app).limits(limits).unwrap().workers(1);
+                let connections = server.connections();
                 let server = server.disable_signals().listen(listener).unwrap().run().unwrap();
-                started.send(server.handle()).unwrap();
+                started.send((server.handle(), connections)).unwrap();
                 server.await.unwrap();
             });
         });
-        let handle = starting.recv_timeout(Duration::from_secs(10)).unwrap();
-        Self { address, counts, in_flight, edge, handle, sink }
+        let (handle, connections) = starting.recv_timeout(Duration::from_secs(10)).unwrap();
+        Self { address, counts, in_flight, edge, connections, handle, sink }
     }
 
     /// A client whose work has begun.
@@ -286,6 +294,23 @@ async fn work_without_a_client_ends_at_its_deadline() {
     eventually("it is dropped", || server.counts.dropped() == 1).await;
     Served::recorded(&server.sink.record("late").await, 499, "detached");
     assert_eq!(server.edge.counts().deadlines, 1);
+}
+
+#[tokio::test]
+async fn nobody_leaves_more_work_behind_than_it_may_have_connections() {
+    let mut limits = limits();
+    limits.connections.per_address = 3;
+    let server = Served::with(limits, None);
+    for _ in 0..3 {
+        server.begin("POST", "/work", "left").await.reset();
+    }
+    tokio::time::sleep(ms(50)).await;
+    let one_more = Attacker::connect(server.address).await;
+    assert!(one_more.ended().await.reset);
+    eventually("the work is done", || server.counts.finished() == 3).await;
+    eventually("its place is free", || server.connections.counts().open == 0).await;
+    let client = server.begin("GET", "/work", "next").await;
+    assert_eq!(client.ended().await.statuses(), [200]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The same limits below a handshake.
 
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,23 @@ impl Drop for Encrypted {
     }
 }
 
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+struct Work;
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        DROPPED.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+async fn work() -> String {
+    let _work = Work;
+    BEGUN.fetch_add(1, Ordering::SeqCst);
+    std::future::pending().await
+}
+
 fn start() -> Encrypted {
     steadfast::tls::install_default_provider();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -52,7 +70,9 @@ fn start() -> Encrypted {
     std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let scheme = async |request: HttpRequest| request.connection_info().scheme().to_owned();
-            let app = move || App::new().route("/", web::get().to(scheme));
+            let app = move || {
+                App::new().route("/", web::get().to(scheme)).route("/work", web::get().to(work))
+            };
             let server = EdgeServer::new(app).limits(limits()).unwrap().workers(1);
             let connections = server.connections();
             let listening = server.disable_signals().listen_tls(listener, config).unwrap();
@@ -126,5 +146,21 @@ async fn a_head_that_never_ends_is_cut() {
     assert!(heard.starts_with("HTTP/1.1 408"), "{heard}");
     let timeout = limits().head.timeout;
     assert!(begun.elapsed() >= timeout - ms(30) && begun.elapsed() < timeout + ms(1000));
+    server.empty().await;
+}
+
+#[tokio::test]
+async fn who_closes_in_good_order_or_without_is_noticed() {
+    let server = start();
+    for (round, good_order) in [true, false].into_iter().enumerate() {
+        let mut client = server.connect().await;
+        client.write_all(b"GET /work HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        eventually("it begins", || BEGUN.load(Ordering::SeqCst) > round).await;
+        if good_order {
+            client.shutdown().await.unwrap();
+        }
+        drop(client);
+        eventually("its work is dropped", || DROPPED.load(Ordering::SeqCst) > round).await;
+    }
     server.empty().await;
 }
