@@ -64,6 +64,15 @@ impl Attacker {
         Ok(Self { stream, heard: Vec::new(), begun: Instant::now() })
     }
 
+    /// Whether the server resets a connection from there at once. The kernel may tell that before it
+    /// tells that the connection was made.
+    pub(crate) async fn is_refused(server: SocketAddr, source: Ipv4Addr) -> bool {
+        match Self::connect_from(server, source).await {
+            Ok(attacker) => attacker.ended().await.reset,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
     /// Sends as much of this as the kernels take without waiting. How much it was.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
         self.stream.try_write(bytes).unwrap_or(0)
