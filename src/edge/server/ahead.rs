@@ -9,9 +9,9 @@
 
 /// LIMIT: requests handed out at once; as many as actix-http means to queue.
 const REQUESTS_MAX: u32 = 16;
-/// The shortest request: `GET / HTTP/1.0` and an empty line. An end that is nearer to the one
-/// before is that of no request.
-const REQUEST_MIN: usize = 16;
+/// The shortest request: `A / HTTP/1.0` and an empty line. An end that is nearer to the one before is
+/// that of no request.
+const REQUEST_MIN: usize = 14;
 
 /// What may still be handed out before the dispatcher has taken up what it has.
 #[derive(Debug, Clone, Copy)]
@@ -168,6 +168,7 @@ mod tests {
         for (wire, first) in [
             (format!("{post}some body{post}some body"), post.len()),
             (format!("GET / HTTP/1.0\n\n{post}some body"), 16),
+            ("A / HTTP/1.0\n\n".repeat(9), 14),
             // One that is alone goes out with its body, and the beginning of the next.
             (format!("{post}some bodyGET /"), post.len() + 14),
             (format!("{post}some"), post.len() + 4),
