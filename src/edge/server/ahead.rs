@@ -1,17 +1,28 @@
 //! Pure: how far the dispatcher may read ahead of the answers.
 //!
 //! actix-http reads whatever there is, up to 128 KiB, and makes requests of all of it at once: of
-//! the smallest ones 8,000, at almost 5 KiB each. It looks at its own limit of 16 only before that.
+//! the smallest ones 9,000, at almost 5 KiB each. It looks at its own limit of 16 only before that.
 //! And while the body of the last one is not whole, it closes the connection after each answer to
 //! those before. So we look for the ends of heads ourselves, and hand out one at a time, or
-//! several when they look as if they had no body. What else looks like an end, in a body, costs
-//! a turn of the connection's task and no more.
+//! several when they look as if they had no body; then the body, exactly.
+
+use super::chunks::Chunks;
 
 /// LIMIT: requests handed out at once; as many as actix-http means to queue.
 const REQUESTS_MAX: u32 = 16;
 /// The shortest request: `A / HTTP/1.0` and an empty line. An end that is nearer to the one before is
 /// that of no request.
 const REQUEST_MIN: usize = 14;
+
+/// What is known of the body of the request that was read last.
+#[derive(Debug, Clone, Copy)]
+enum Body {
+    /// There is none, it was handed out, or it came mixed with others: then its reader asks.
+    Unknown,
+    /// So many bytes to come are certainly its.
+    Length(u64),
+    Chunks(Chunks),
+}
 
 /// What may still be handed out before the dispatcher has taken up what it has.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +33,7 @@ pub(super) struct Ahead {
     ended: u32,
     /// Bytes handed out since the first of them ended.
     beyond: u64,
-    /// Bytes to come that are certainly body.
-    body: u64,
+    body: Body,
     ends: Ends,
     /// Something came that was not handed out.
     pub(super) held: bool,
@@ -31,41 +41,78 @@ pub(super) struct Ahead {
 
 impl Ahead {
     pub(super) const fn new() -> Self {
-        Self { heads: REQUESTS_MAX, ended: 0, beyond: 0, body: 0, ends: Ends::new(), held: false }
+        Self {
+            heads: REQUESTS_MAX,
+            ended: 0,
+            beyond: 0,
+            body: Body::Unknown,
+            ends: Ends::new(),
+            held: false,
+        }
     }
 
-    /// The dispatcher has taken up all that was handed out.
-    pub(super) const fn taken_up(&mut self) {
+    /// The dispatcher has taken up all that was handed out, and waits for a head.
+    pub(super) const fn waits_for_head(&mut self) {
+        self.body = Body::Unknown;
+        self.taken_up();
+    }
+
+    /// It has, and a body is read on.
+    pub(super) const fn waits_for_body(&mut self) {
+        // If it is known where the body ends, the next request does not come with it.
+        if matches!(self.body, Body::Unknown) {
+            self.taken_up();
+        }
+    }
+
+    const fn taken_up(&mut self) {
         self.heads = REQUESTS_MAX;
         self.ended = 0;
         self.beyond = 0;
     }
 
     /// A request with a body of this length was read.
-    pub(super) const fn body(&mut self, length: u64) {
-        // Some of it may have come with its head.
-        self.body = length.saturating_sub(self.beyond);
+    pub(super) const fn body_length(&mut self, length: u64) {
+        // Some of it may have been handed out, taken for other requests.
+        self.body = match length.saturating_sub(self.beyond) {
+            0 => Body::Unknown,
+            left => Body::Length(left),
+        };
     }
 
-    /// A request was read whose body ends somewhere.
-    pub(super) const fn open_body(&mut self) {
-        // Others may already wait behind it.
-        if self.ended <= 1 {
-            self.taken_up();
+    /// A request with a body in chunks was read.
+    pub(super) const fn body_chunks(&mut self) {
+        if self.beyond == 0 {
+            self.body = Body::Chunks(Chunks::BEGIN);
         }
     }
 
     pub(super) const fn is_exhausted(&self) -> bool {
-        self.heads == 0 && self.body == 0
+        self.heads == 0 && matches!(self.body, Body::Unknown)
     }
 
     /// How many of these bytes may be handed out. At least one, unless it is
     /// [exhausted](Self::is_exhausted) or there is none.
     pub(super) fn hand_out(&mut self, bytes: &[u8]) -> usize {
-        let body = usize::try_from(self.body).unwrap_or(usize::MAX).min(bytes.len());
-        self.body -= wide(body);
+        let body = self.body(bytes);
         let rest = bytes.get(body..).unwrap_or_default();
-        body + if self.heads == 0 { 0 } else { self.heads(rest) }
+        body + if self.heads == 0 || rest.is_empty() { 0 } else { self.heads(rest) }
+    }
+
+    fn body(&mut self, bytes: &[u8]) -> usize {
+        let (count, over) = match &mut self.body {
+            Body::Unknown => return 0,
+            Body::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= wide(count);
+                (count, *left == 0)
+            }
+            Body::Chunks(chunks) => (chunks.pass(bytes), chunks.is_over()),
+        };
+        if over {
+            self.body = Body::Unknown;
+        }
+        count
     }
 
     fn heads(&mut self, bytes: &[u8]) -> usize {
@@ -73,20 +120,16 @@ impl Ahead {
         let mut place = 0;
         while let Some(end) = ends.next(bytes, place) {
             self.passed(end - place);
+            let ended = bytes.get(place..end).unwrap_or_default();
             place = end;
             self.heads -= 1;
             self.ended += 1;
-            self.ends = ends;
             let next = bytes.get(place..).unwrap_or_default();
-            let bodiless = next.starts_with(b"GET ") || next.starts_with(b"HEAD ");
-            if self.heads == 0 || !bodiless && ends.next(bytes, place).is_some() {
+            if self.heads == 0 || !(bodiless(ended) && bodiless(next)) {
+                // The body of what has ended, or a request that may have one.
                 self.heads = 0;
+                self.ends = ends;
                 return place;
-            }
-            if !bodiless {
-                // The body of what has ended, or the beginning of another head.
-                self.heads = 0;
-                break;
             }
         }
         self.ends = ends;
@@ -99,6 +142,11 @@ impl Ahead {
             self.beyond = self.beyond.saturating_add(wide(bytes));
         }
     }
+}
+
+/// Whether what begins like this looks as if it had no body.
+fn bodiless(request: &[u8]) -> bool {
+    request.starts_with(b"GET ") || request.starts_with(b"HEAD ")
 }
 
 fn wide(count: usize) -> u64 {
@@ -150,7 +198,7 @@ mod tests {
         assert_eq!(ahead.hand_out(&wire), 16 * HEAD.len());
         assert!(ahead.is_exhausted());
         assert_eq!(ahead.hand_out(&wire), 0);
-        ahead.taken_up();
+        ahead.waits_for_head();
         assert_eq!(ahead.hand_out(&wire), 16 * HEAD.len());
     }
 
@@ -169,9 +217,7 @@ mod tests {
             (format!("{post}some body{post}some body"), post.len()),
             (format!("GET / HTTP/1.0\n\n{post}some body"), 16),
             ("A / HTTP/1.0\n\n".repeat(9), 14),
-            // One that is alone goes out with its body, and the beginning of the next.
-            (format!("{post}some bodyGET /"), post.len() + 14),
-            (format!("{post}some"), post.len() + 4),
+            (format!("{post}some"), post.len()),
         ] {
             let mut ahead = Ahead::new();
             assert_eq!(ahead.hand_out(wire.as_bytes()), first, "{wire}");
@@ -180,39 +226,36 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_a_known_length_is_not_looked_into() {
-        let mut ahead = Ahead::new();
-        let with_body = [HEAD, b"body"].concat();
-        assert_eq!(ahead.hand_out(&with_body), with_body.len());
-        ahead.body(100_000);
-        assert_eq!(ahead.hand_out(&HEAD.repeat(20_000)), 100_000 - 4);
-        assert!(ahead.is_exhausted());
+    fn a_body_is_handed_out_to_its_end_and_no_further() {
+        let (mut ahead, requests) = (Ahead::new(), HEAD.repeat(20));
+        for body in [&requests[..], b"", b"b"] {
+            assert_eq!(ahead.hand_out(&[b"A / HTTP/1.0\n\n", &requests[..]].concat()), 14);
+            ahead.body_length(wide(body.len()));
+            assert_eq!(ahead.hand_out(&[body, &requests[..]].concat()), body.len());
+            assert!(ahead.is_exhausted());
+            ahead.waits_for_head();
+        }
+        for body in ["20\r\nGET / HTTP/1.0\n\nGET / HTTP/1.0\n\n\r\n0\r\n\r\n", "0\r\n\r\n"] {
+            assert_eq!(ahead.hand_out(&[b"A / HTTP/1.0\n\n", &requests[..]].concat()), 14);
+            ahead.body_chunks();
+            ahead.waits_for_body();
+            assert_eq!(ahead.hand_out(&[body.as_bytes(), &requests[..]].concat()), body.len());
+            assert!(ahead.is_exhausted());
+            ahead.waits_for_head();
+        }
     }
 
     #[test]
-    fn a_body_that_ends_somewhere_is_handed_out_unless_others_wait_behind_it() {
-        let mut ahead = Ahead::new();
-        assert_eq!(ahead.hand_out(&[HEAD, b"1\r\n"].concat()), HEAD.len() + 3);
-        ahead.open_body();
-        assert!(!ahead.is_exhausted());
-        let mut ahead = Ahead::new();
-        ahead.hand_out(&HEAD.repeat(40));
-        ahead.open_body();
-        assert!(ahead.is_exhausted());
-    }
-
-    #[test]
-    fn a_body_that_came_with_its_head_is_not_counted_twice() {
-        let mut ahead = Ahead::new();
-        let wire = [HEAD, &[b'b'; 1000][..]].concat();
-        assert_eq!(ahead.hand_out(&wire), wire.len());
-        ahead.body(1000);
-        assert_eq!(ahead.hand_out(&HEAD.repeat(40)), 0);
-        // Nor one that was taken for requests.
+    fn a_body_that_was_taken_for_requests_gains_nothing() {
         let mut ahead = Ahead::new();
         assert_eq!(ahead.hand_out(&HEAD.repeat(40)), 16 * HEAD.len());
-        ahead.body(15 * wide(HEAD.len()));
+        ahead.body_length(15 * wide(HEAD.len()));
         assert!(ahead.is_exhausted());
+        ahead.body_chunks();
+        assert!(ahead.is_exhausted());
+        // Until its reader has found nothing more.
+        ahead.waits_for_body();
+        assert_eq!(ahead.hand_out(&HEAD.repeat(40)), 16 * HEAD.len());
     }
 
     proptest! {

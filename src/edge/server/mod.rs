@@ -3,7 +3,7 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `state`, `credit` | pure: where a connection stands, and how long it may stay there |
-//! | `ahead` | pure: how much of what the client sends is handed out |
+//! | `ahead`, `chunks` | pure: how much of what the client sends is handed out |
 //! | `io` | bytes, and the one timer |
 //! | `service`, `expect`, `payload` | requests, answers and bodies |
 //! | `presence`, `farewell` | whether the client is still there, and what it is told without the app |
@@ -13,6 +13,7 @@
 mod accept;
 mod ahead;
 mod census;
+mod chunks;
 mod conn;
 mod counts;
 pub(super) mod credit;

@@ -20,7 +20,7 @@ use steadfast_actors::kernel::Code;
 
 use super::conn::Conn;
 use super::payload::GuardedPayload;
-use super::state::{Answer, Call, Framing, State};
+use super::state::{Answer, BodyEnd, Call, Framing, State};
 use crate::problem::Problem;
 
 /// The app of one worker, once it is made.
@@ -108,10 +108,13 @@ fn enter(conn: &Rc<Conn>, request: &mut Request) -> Fate {
     if request.head().connection_type() != ConnectionType::KeepAlive {
         conn.tell(State::closes);
     }
-    if let Some(length) = length {
-        conn.tell(|state| state.body_length(length));
-    }
     if framing != Framing::Empty {
+        let end = match length {
+            Some(length) => BodyEnd::Length(length),
+            None if request.chunked().unwrap_or(true) => BodyEnd::Chunks,
+            None => BodyEnd::Never,
+        };
+        conn.tell(|state| state.body_ends(end));
         let payload = GuardedPayload::new(request.take_payload(), Rc::clone(conn), serial, length);
         *request.payload() = Payload::Stream { payload: Box::pin(payload) };
     }

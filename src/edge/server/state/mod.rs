@@ -116,6 +116,16 @@ pub(super) enum Framing {
     Open,
 }
 
+/// Where that end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyEnd {
+    Length(u64),
+    /// Behind the last chunk.
+    Chunks,
+    /// All that comes is body.
+    Never,
+}
+
 /// What the app makes of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -234,9 +244,13 @@ impl State {
         goes_on
     }
 
-    /// The body of the request that was read has this length.
-    pub(super) const fn body_length(&mut self, length: u64) {
-        self.ahead.body(length);
+    /// The body of the request that was read ends there.
+    pub(super) const fn body_ends(&mut self, end: BodyEnd) {
+        match end {
+            BodyEnd::Length(length) => self.ahead.body_length(length),
+            BodyEnd::Chunks => self.ahead.body_chunks(),
+            BodyEnd::Never => self.ahead.body_length(u64::MAX),
+        }
     }
 
     /// Bytes were handed out.
@@ -282,10 +296,6 @@ impl State {
         self.closing |= self.served >= self.limits.requests;
         self.phase = Phase::Handling;
         self.write.set_rate(self.limits.write);
-        if framing == Framing::Open {
-            // Nobody but the decoder knows where it ends.
-            self.ahead.open_body();
-        }
         self.body = match framing {
             Framing::Empty => Body::Whole(None),
             Framing::Length | Framing::Open => {
@@ -327,7 +337,7 @@ impl State {
                 let news = !credit.is_waiting();
                 credit.waits();
                 // Its reader has found nothing more.
-                self.ahead.taken_up();
+                self.ahead.waits_for_body();
                 news
             }
             Body::Whole(_) | Body::Unread | Body::TooSlow => false,
@@ -395,7 +405,7 @@ impl State {
     pub(super) fn tick(&mut self, now: Instant) -> Turn {
         self.closing |= now >= self.dies;
         if !matches!(self.phase, Phase::Handling | Phase::Ignoring) {
-            self.ahead.taken_up();
+            self.ahead.waits_for_head();
         }
         let Ok(write) = self.write.tick(now) else { return Turn::Kill(Reason::WriteTooSlow) };
         let turn = match &mut self.phase {

@@ -108,3 +108,63 @@ async fn who_leaves_while_others_wait_behind_the_request_is_noticed() {
     }
     assert_eq!(server.requests(), 0, "nobody waits for those behind it");
 }
+
+/// One request of any kind, and the body of its answer.
+fn any_request(random: &mut fastrand::Rng) -> (Vec<u8>, String) {
+    let length = match random.u8(..4) {
+        0 => random.usize(..4),
+        1 => random.usize(..200),
+        2 => random.usize(..5_000),
+        _ => random.usize(..60_000),
+    };
+    // Many of its lines are empty.
+    let body: String =
+        (0..length).map(|_| *random.choice(&['\n', '\r', 'b', '\n']).unwrap()).collect();
+    let path = *random.choice(&["/upload", "/elsewhere"]).unwrap();
+    let wire = match random.u8(..3) {
+        0 => return (b"GET / HTTP/1.1\r\nhost: test\r\n\r\n".to_vec(), "hello".to_owned()),
+        1 => {
+            format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: {length}\r\n\r\n{body}")
+        }
+        _ => {
+            let head =
+                format!("POST {path} HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+            let pieces = body.as_bytes().chunks(random.usize(1..2_000));
+            let chunks = pieces.fold(head, |mut wire, piece| {
+                let piece = std::str::from_utf8(piece).unwrap();
+                let _infallible = write!(wire, "{:x}\r\n{piece}\r\n", piece.len());
+                wire
+            });
+            format!("{chunks}0\r\n\r\n")
+        }
+    };
+    (wire.into_bytes(), length.to_string())
+}
+
+#[tokio::test]
+async fn whatever_comes_in_whatever_pieces_is_answered_in_order() {
+    let server = Guarded::start();
+    for seed in 0..60 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let requests: Vec<_> = (0..random.usize(1..40)).map(|_| any_request(&mut random)).collect();
+        let wire: Vec<u8> = requests.iter().flat_map(|(wire, _)| wire.clone()).collect();
+        let mut client = Attacker::connect(server.address).await;
+        let largest = *random.choice(&[20, 1_000, 100_000]).unwrap();
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            let piece = rest.len().min(random.usize(1..=largest).max(rest.len() / 500));
+            // The answers are short: the kernels take them all while nobody reads.
+            client.send(&rest[..piece]).await;
+            rest = &rest[piece..];
+            if random.u8(..4) == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for (place, (_, body)) in requests.iter().enumerate() {
+            let heard = client.take_answer().await;
+            assert!(heard.ends_with(&format!("\r\n\r\n{body}")), "{seed} {place} {body}: {heard}");
+            assert!(!heard.contains("connection: close"), "{seed} {place}: {heard}");
+        }
+    }
+    assert_eq!(server.counts().accepted, 60);
+}
