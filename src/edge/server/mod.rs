@@ -94,9 +94,6 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// the business of [`Deadline`](super::Deadline). [`Pace`](super::Pace) gives a route other rates, and
 /// [`Disconnect`](super::Disconnect) says what becomes of the work for a client that leaves.
 ///
-/// **Not limited:** a head that came in one packet with the body before it, and ends with the same
-/// four bytes, is timed only when `idle` is over or more of it comes.
-///
 /// **Pipelined requests** are answered in order. Of those that came before their predecessors were
 /// answered, 16 wait in actix-web at most and 8 KiB in front of it; the rest stays with the kernel.
 /// There, so does the news that the client has left.

@@ -240,3 +240,17 @@ async fn who_wants_another_protocol_and_does_not_get_it_is_told_that_the_connect
     }
     server.empty().await;
 }
+
+#[tokio::test]
+async fn a_head_that_came_with_a_body_and_ends_like_it_is_timed_all_the_same() {
+    let server = Guarded::start();
+    let mut client = Attacker::connect(server.address).await;
+    client.begin();
+    let post = "POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nsame";
+    client.send(format!("{post}GET / HTTP/1.1\r\nsame")).await;
+    let ended = client.ended().await;
+    ended.expect_within(limits().head.timeout);
+    assert_eq!(ended.statuses(), [200, 408]);
+    server.empty().await;
+    assert_eq!((server.counts().head_timeout, server.counts().idle), (1, 0));
+}
