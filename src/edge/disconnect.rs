@@ -30,8 +30,8 @@ use super::server::Conn;
 /// discarded. Either way the request is recorded with status 499, as `cancelled` or `detached`. A
 /// body that streams is dropped with the connection, whatever the policy.
 ///
-/// A client that closes looks like one that closes its half: nothing more comes. So the client is
-/// asked, with an interim `100 Continue`, which one that listens skips and one that has left
+/// A client that closes looks like one that closes its half: nothing more comes. So after 200 ms the
+/// client is asked, with an interim `100 Continue`, which one that listens skips and one that has left
 /// answers with a reset. `Finish` does not ask, nor is a client of HTTP/1.0 asked: they are
 /// answered, and nobody may be there.
 ///

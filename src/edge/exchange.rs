@@ -345,7 +345,8 @@ impl Exchange {
 
     /// Nobody waits any more. If the work goes on all the same, the connection that sees to it.
     pub(super) fn detach(&mut self) -> Option<Rc<Conn>> {
-        let live = self.live.as_mut()?;
+        // What waits to be admitted has not begun.
+        let live = self.live.as_mut().filter(|live| live.entered)?;
         let conn = live.conn.take().filter(|conn| conn.disconnect().goes_on())?;
         count(&self.shared.counters.clients_gone);
         live.access.detached();

@@ -35,6 +35,10 @@ const TURNS_MAX: u32 = 4;
 /// has left. The kernel keeps the rest, and with it the news.
 const HELD_MAX: usize = 8 * 1024;
 
+/// How long work goes on for a client that sends no more before it is asked whether it is there.
+/// Most are answered by then, and some who close their half are surprised by interim answers.
+const ASK_AFTER: Duration = Duration::from_millis(200);
+
 /// A stream over TCP.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
     /// The socket at the bottom.
@@ -66,8 +70,8 @@ pub(super) struct GuardedIo<T> {
     closed: bool,
     /// What came and may not be handed out yet. LIMIT: `HELD_MAX`, and one buffer of the dispatcher.
     held: BytesMut,
-    /// Nothing comes after that.
-    ended: bool,
+    /// Nothing comes after that, and from when on the client may be asked whether it is there.
+    ended: Option<Instant>,
     /// Whether a client that sends no more is still there.
     presence: Presence,
     /// Counts the connection until it is gone.
@@ -91,7 +95,7 @@ impl<T: Transport> GuardedIo<T> {
             armed: None,
             closed: false,
             held: BytesMut::new(),
-            ended: false,
+            ended: None,
             presence: Presence::Unasked,
             entry: Some(entry),
         }
@@ -117,6 +121,7 @@ impl<T: Transport> GuardedIo<T> {
             let now = Instant::now();
             match self.conn.tick(now, cx) {
                 Turn::Wait(due) => {
+                    let due = due.into_iter().chain(self.asks_at().filter(|at| now < *at)).min();
                     if self.arm(due, now, cx) {
                         return Ok(());
                     }
@@ -172,7 +177,7 @@ impl<T: Transport> GuardedIo<T> {
     /// Says an interim answer, if one is due, and finds out whether a client that sends no more has
     /// left, where that matters.
     fn attend(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
-        let asks = self.ended && self.presence.is_unasked() && self.conn.asks();
+        let asks = self.asks_at().is_some_and(|at| at <= Instant::now());
         if flushed && (asks || self.conn.goes_on()) && self.interim(cx)? {
             self.conn.told_to_go_on();
             if asks {
@@ -183,6 +188,11 @@ impl<T: Transport> GuardedIo<T> {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
         Ok(())
+    }
+
+    /// When the client is to be asked whether it is still there.
+    fn asks_at(&self) -> Option<Instant> {
+        self.ended.filter(|_| self.presence.is_unasked() && self.conn.asks())
     }
 
     /// Writes an interim answer, unless the kernel takes nothing now.
@@ -227,7 +237,7 @@ impl<T: Transport> GuardedIo<T> {
         let bytes = buffer.filled().get(before..).unwrap_or_default();
         if read.is_err() || bytes.is_empty() {
             self.conn.tell(State::hung_up);
-            self.ended = true;
+            self.ended = Some(Instant::now() + ASK_AFTER);
             return Poll::Ready(read.map(|()| Read::End));
         }
         let count = self.conn.tell(|state| state.hand_out(bytes));
@@ -265,7 +275,7 @@ impl<T: Transport> AsyncRead for GuardedIo<T> {
         if this.hand_out_held(buffer) {
             return Poll::Ready(Ok(()));
         }
-        while !this.ended && this.held.len() < HELD_MAX {
+        while this.ended.is_none() && this.held.len() < HELD_MAX {
             match this.read(cx, buffer)? {
                 Poll::Ready(Read::HandedOut) => return Poll::Ready(Ok(())),
                 Poll::Ready(Read::Held | Read::End) => {}

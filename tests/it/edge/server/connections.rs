@@ -150,8 +150,18 @@ async fn a_client_may_close_its_half_and_still_gets_its_answer() {
     client.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n").await;
     client.half_close().await;
     let ended = client.ended().await;
-    // First it is asked whether it is still there.
+    // After a while it is asked whether it is still there.
     assert_eq!(ended.statuses(), [100, 200]);
+    server.empty().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_answered_soon_is_not_asked_whether_it_is_there() {
+    let server = Guarded::start();
+    let mut client = Attacker::connect(server.address).await;
+    client.send("GET /soon HTTP/1.1\r\nhost: test\r\n\r\n").await;
+    client.half_close().await;
+    assert_eq!(client.ended().await.statuses(), [200]);
     server.empty().await;
 }
 

@@ -143,6 +143,7 @@ impl Routes {
             .route("/upgrade", web::get().to(upgrade))
             .route("/bad", web::get().to(bad))
             .route("/slow", web::route().to(slow))
+            .route("/soon", web::route().to(soon))
             .route("/smuggled", web::get().to(smuggled));
     }
 }
@@ -203,6 +204,11 @@ async fn upgrade(body: web::Payload) -> HttpResponse {
 
 async fn bad() -> Result<&'static str, actix_web::Error> {
     Err(actix_web::error::ErrorBadRequest("bad"))
+}
+
+async fn soon() -> &'static str {
+    tokio::time::sleep(ms(20)).await;
+    "soon"
 }
 
 async fn slow() -> &'static str {
