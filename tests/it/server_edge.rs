@@ -215,7 +215,8 @@ async fn who_pipelines_and_never_reads_costs_little_memory() {
             idle_rounds = if pushed == 0 { idle_rounds + 1 } else { 0 };
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let cost = (server.process().peak_memory() - before) / CLIENTS as u64;
+        // The kernel gathers what threads have from time to time: the peak may seem to fall.
+        let cost = server.process().peak_memory().saturating_sub(before) / CLIENTS as u64;
         assert!(cost <= EACH_MAX, "{request:?}: {cost} bytes for each connection");
         assert_eq!(server.get("/products/1").send().await.unwrap().status(), 200);
     }
