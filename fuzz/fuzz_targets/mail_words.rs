@@ -58,8 +58,10 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let subject = HeaderText::new(subject);
     let Ok(mailbox) = Mailbox::parse(written) else { return };
-    // An encoded word is not decoded again, so a name in other letters comes back otherwise.
-    if mailbox.name.as_ref().is_none_or(|name| name.is_ascii()) {
+    // An encoded word is not decoded again, so a name in other letters comes back otherwise, and so
+    // does one that looks like an encoded word.
+    let is_encoded = |name: &str| !name.is_ascii() || name.contains("=?");
+    if !mailbox.name.as_ref().is_some_and(|name| is_encoded(name.as_str())) {
         let again = Mailbox::parse(&mailbox.rfc5322());
         let again = again.expect("what was written can be read");
         assert_eq!(again.address, mailbox.address);
