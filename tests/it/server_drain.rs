@@ -116,7 +116,7 @@ async fn drain_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_loses_no_accepted_request() {
-    for _ in 0..4 {
+    for _ in 0..20 {
         drain_under_load().await;
     }
 }
