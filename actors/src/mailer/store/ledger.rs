@@ -6,13 +6,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use futures_util::future::{TryFutureExt, try_join, try_join_all};
+use futures_util::future::{try_join, try_join_all};
 
 use super::rows::{NewMail, Opened};
 use super::{Change, Ended};
 use crate::jobs::store::postgres::defect;
 use crate::jobs::tx::{JobTx, PostgresTx, Told, look, transact};
-use crate::jobs::{JobCx, Jobs, RunKey};
+use crate::jobs::{JobCx, Jobs, JobsError, RunKey};
 use crate::kernel::RequestContext;
 use crate::mailer::MailId;
 use crate::mailer::error::MailerError;
@@ -25,6 +25,10 @@ use crate::store::{PgStore, Store, StoreError, Timestamp, postgres};
 /// tables: to plan them again and again would cost more than to run them.
 const PLAN_ONCE: &str =
     "set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off";
+
+/// LIMIT: how long entries that share a transaction wait for a lock that somebody else holds, such
+/// as a user's transaction that has stored a mail under the same key. Then each goes on alone.
+const NO_WAIT: &str = "set local lock_timeout = 250";
 
 /// What is written for each mail.
 #[derive(Clone)]
@@ -137,6 +141,9 @@ enum Done {
     Finished(bool),
 }
 
+/// What came of it, where that is no reason to roll back.
+type Answered = Result<Result<Done, MailerError>, MailerError>;
+
 impl Entry {
     async fn run(&self, tx: &impl JobTx, now: Timestamp) -> Result<Done, MailerError> {
         Ok(match self {
@@ -151,6 +158,26 @@ impl Entry {
                 Done::Finished(super::finish(tx, cx, ended.as_ref(), change, now).await?)
             }
         })
+    }
+
+    /// The same, where a refusal that leaves nothing behind in the transaction is an answer like
+    /// another.
+    async fn answer(&self, tx: &impl JobTx, now: Timestamp) -> Answered {
+        use MailerError::{Fenced, KeyConflict, Suppressed};
+        match (self.run(tx, now).await, self) {
+            (Err(refused @ (KeyConflict { .. } | Suppressed)), Self::Insert { .. })
+            | (Err(refused @ Fenced), Self::Begin { .. }) => Ok(Err(refused)),
+            (done, _) => done.map(Ok),
+        }
+    }
+
+    /// About how much of it is sent to the database.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Insert { new, .. } => new.mail.bytes(),
+            Self::Begin { request, .. } => request.body.len(),
+            Self::Open(_) | Self::Finish { .. } => 0,
+        }
     }
 
     /// By what two groups must agree on whose turn it is, so that they do not wait for each other.
@@ -176,8 +203,8 @@ struct Item {
 }
 
 impl Item {
-    async fn run(&self, tx: &PostgresTx<'_>) -> Result<Done, MailerError> {
-        let work = self.entry.run(tx, self.now);
+    async fn answer(&self, tx: &PostgresTx<'_>) -> Answered {
+        let work = self.entry.answer(tx, self.now);
         match self.request.clone() {
             Some(request) => request.scope(work).await,
             None => work.await,
@@ -194,6 +221,16 @@ impl Batch for Together {
 
     const ITEMS_MAX: usize = 128;
 
+    fn bytes(item: &Arc<Item>) -> usize {
+        item.entry.bytes()
+    }
+
+    /// An attempt that nobody waits to make would look like one that was cut off. What an attempt
+    /// came to is not known from elsewhere.
+    fn is_kept(item: &Arc<Item>) -> bool {
+        matches!(item.entry, Entry::Finish { .. })
+    }
+
     async fn store(
         &self,
         store: &PgStore,
@@ -205,30 +242,48 @@ impl Batch for Together {
             let (told, transaction) = (Told::default(), client.transaction().await?);
             let done = {
                 let tx = PostgresTx::within(&transaction, &schema).told_by(&told);
-                let plan = transaction.batch_execute(PLAN_ONCE).map_err(StoreError::from);
-                try_join(plan.err_into(), in_order(&tx, &items)).await
+                let set =
+                    if alone { PLAN_ONCE.to_owned() } else { format!("{PLAN_ONCE}; {NO_WAIT}") };
+                let set =
+                    async { Ok(transaction.batch_execute(&set).await.map_err(StoreError::from)?) };
+                try_join(set, in_order(&tx, &items)).await
             };
             let ((), done) = match done {
                 Ok(done) => done,
-                Err(MailerError::Store(error)) => return Err(error),
                 // Each has its own answer when it is alone.
                 Err(error) if alone => return Ok(vec![Err(error)]),
-                Err(_) => return Err(defect("one entry spoils it for all")),
+                Err(error) => return Err(of_group(error)),
             };
             postgres::commit(transaction).await?;
             told.tell(&owner);
-            Ok(done.into_iter().map(Ok).collect())
+            Ok(done)
         });
         done.await
     }
 }
 
+/// What an error of one entry means for those that share its transaction. That it was too slow, or
+/// waited for a lock or in a circle, is its own affair, and so is what it is refused for.
+fn of_group(error: MailerError) -> StoreError {
+    match error {
+        MailerError::Store(error) | MailerError::Jobs(JobsError::Store(error))
+            if !matches!(error, StoreError::Timeout) =>
+        {
+            error
+        }
+        _ => defect("one entry spoils it for all"),
+    }
+}
+
 /// Does it all at once, beginning with what comes first; the answers are in the order of `items`.
-async fn in_order(tx: &PostgresTx<'_>, items: &[Arc<Item>]) -> Result<Vec<Done>, MailerError> {
+async fn in_order(
+    tx: &PostgresTx<'_>,
+    items: &[Arc<Item>],
+) -> Result<Vec<Result<Done, MailerError>>, MailerError> {
     let mut places: Vec<_> = items.iter().enumerate().collect();
     places.sort_by_key(|(_, item)| item.entry.order());
     let works = places.into_iter().map(async |(place, item)| {
-        let done = item.run(tx).await?;
+        let done = item.answer(tx).await?;
         Ok::<_, MailerError>((place, done))
     });
     let mut done = try_join_all(works).await?;

@@ -1,12 +1,14 @@
 //! What many mails share, and what they do not.
 
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 
 use super::claims::{NO_KEYS, address};
 use super::stage::{Script, Stage, mail, mail_to};
 use crate::jobs::tests::{Base, on_each_database};
 use crate::kernel::{RequestContext, RequestId};
 use crate::mailer::{MailEnqueued, MailState, MailerError};
+use crate::store::Store;
 
 on_each_database! {
     one_that_is_refused_costs_the_others_of_its_group_nothing,
@@ -58,5 +60,60 @@ async fn each_of_a_group_belongs_to_its_own_request(base: Base) {
         let like = format!("%{}%", request.id());
         assert_eq!(stage.rows(sql, vec![like.as_str().into()]).await, 1);
     }
+    stage.stop().await;
+}
+
+#[actix::test]
+async fn one_that_is_refused_shares_the_transaction_of_the_others() {
+    let Some(base) = Base::postgres().await else { return };
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder).await;
+    let mailer = &stage.mailer;
+    // Nobody sends them meanwhile.
+    stage.jobs.pause("mail").await.unwrap();
+    let _known = mailer.enqueue(mail("known")).key("taken").await.unwrap();
+    mailer.suppress("", &address("gone@example.com"), "bounced", None).await.unwrap();
+    let enqueue = async |number: u32| match number % 10 {
+        0 => mailer.enqueue(mail("other words")).key("taken").await,
+        1 => mailer.enqueue(mail_to("gone@example.com", "hello")).await,
+        _ => mailer.enqueue(mail(&format!("mail {number}"))).await,
+    };
+    let answers = join_all((0..500).map(enqueue)).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 100);
+    let transactions = stage.count("select count(distinct xmin::text) from {mail}").await;
+    assert!(transactions < 100, "{transactions} transactions for 400 mails");
+    stage.stop().await;
+}
+
+#[actix::test]
+async fn a_key_that_another_transaction_holds_keeps_only_its_own_mail_waiting() {
+    let Some(base) = Base::postgres().await else { return };
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder).await;
+    let Store::Postgres(store) = &stage.store else { unreachable!("it is on PostgreSQL") };
+    let mailer = &stage.mailer;
+    let done = Semaphore::new(0);
+    let mut client = store.client().await.unwrap();
+    let tx = client.transaction().await.unwrap();
+    let held = mailer.enqueue(mail("held")).key("held").in_postgres(&tx).await.unwrap();
+    let all = async |number: u32| {
+        if number == 30 {
+            let again = mailer.enqueue(mail("held")).key("held").await;
+            assert!(
+                matches!(again, Ok(MailEnqueued::Replayed(id)) if id == held.id()),
+                "{again:?}"
+            );
+        } else {
+            let other = mailer.enqueue(mail("hello")).key(format!("k{number}")).await;
+            assert!(matches!(other, Ok(MailEnqueued::New(_))), "{other:?}");
+        }
+        done.add_permits(1);
+    };
+    let release = async {
+        drop(done.acquire_many(99).await.unwrap());
+        tx.commit().await.unwrap();
+    };
+    tokio::join!(join_all((0..100).map(all)), release);
+    drop(client);
     stage.stop().await;
 }

@@ -8,6 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::iter;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -19,6 +21,13 @@ use crate::store::StoreError;
 /// LIMIT: batches under way at once; a second one fills the server's time while the first waits
 /// for the disk.
 const BATCHES_MAX: usize = 2;
+
+/// LIMIT: bytes of one batch, where its first item has not more.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// LIMIT: items under way at once, each for itself, once one of them has spoilt their batch. One that
+/// waits for a lock must not keep the others waiting.
+const ALONE_MAX: usize = 4;
 
 /// LIMIT: items that wait; who comes later waits for room.
 const WAITING_MAX: usize = 8_192;
@@ -36,8 +45,15 @@ pub(crate) trait Batch: Send + Sync + 'static {
     /// LIMIT: items of one batch.
     const ITEMS_MAX: usize;
 
+    /// About how many bytes are sent for it.
+    fn bytes(item: &Self::Item) -> usize;
+
+    /// Whether it is stored although whoever wanted it waits no more.
+    fn is_kept(item: &Self::Item) -> bool;
+
     /// Stores some, and answers each, in their order. On an error nothing was written, unless that
-    /// says otherwise.
+    /// says otherwise. Each is tried alone then if the error
+    /// may be that of one: a constraint, or a statement that failed.
     fn store(
         &self,
         store: &PgStore,
@@ -67,13 +83,20 @@ struct Waiting<B: Batch> {
     ticket: u64,
     item: B::Item,
     reply: Reply<B::Answer>,
-    room: OwnedSemaphorePermit,
+    /// Free again once it has its answer.
+    _room: OwnedSemaphorePermit,
+}
+
+impl<B: Batch> Waiting<B> {
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed() || B::is_kept(&self.item)
+    }
 }
 
 impl<B: Batch> State<B> {
     fn push(&mut self, item: B::Item, reply: Reply<B::Answer>, room: OwnedSemaphorePermit) -> u64 {
         self.tickets += 1;
-        self.waiting.push_back(Waiting { ticket: self.tickets, item, reply, room });
+        self.waiting.push_back(Waiting { ticket: self.tickets, item, reply, _room: room });
         self.tickets
     }
 
@@ -82,6 +105,25 @@ impl<B: Batch> State<B> {
         let before = self.waiting.len();
         self.waiting.retain(|waiting| waiting.ticket != ticket);
         self.waiting.len() < before
+    }
+
+    /// Those that may be stored together: the first of those that wait.
+    fn take(&mut self) -> Vec<Waiting<B>> {
+        let (mut batch, mut bytes) = (Vec::new(), 0_usize);
+        while batch.len() < B::ITEMS_MAX
+            && let Some(next) = self.waiting.pop_front()
+        {
+            if !next.is_wanted() {
+                continue;
+            }
+            bytes = bytes.saturating_add(B::bytes(&next.item));
+            if bytes > BYTES_MAX && !batch.is_empty() {
+                self.waiting.push_front(next);
+                break;
+            }
+            batch.push(next);
+        }
+        batch
     }
 }
 
@@ -94,7 +136,8 @@ impl<B: Batch> Group<B> {
 
     /// Stores one item together with those of others, at most until the deadline of the request.
     ///
-    /// CANCEL: dropped while it waits for its batch, the item is stored all the same.
+    /// CANCEL: dropped while it waits for its batch, an item that is [kept](Batch::is_kept) is stored
+    /// all the same; another is, if its batch is under way already.
     pub(crate) async fn store(&self, item: B::Item) -> Result<B::Answer, StoreError> {
         let longest = Instant::now() + WAIT_MAX;
         let deadline = RequestContext::current().and_then(|context| context.deadline());
@@ -111,6 +154,11 @@ impl<B: Batch> Group<B> {
             Err(_late) if self.0.state.lock().forget(ticket) => Err(StoreError::Timeout),
             Err(late) => Err(StoreError::OutcomeUnknown(StoreError::source(late))),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.0.state.lock().waiting.len()
     }
 
     /// Begins a batch if one may begin and somebody waits.
@@ -162,37 +210,39 @@ impl<B: Batch> Turn<B> {
     /// comes next finds it free.
     fn next(&mut self) -> Option<Vec<Waiting<B>>> {
         let mut state = self.shared.state.lock();
-        let items = state.waiting.len().min(B::ITEMS_MAX);
-        if items == 0 {
+        let batch = state.take();
+        if batch.is_empty() {
             state.batches -= 1;
             self.counts = false;
             return None;
         }
-        Some(state.waiting.drain(..items).collect())
+        Some(batch)
     }
 
     async fn store(&self, batch: Vec<Waiting<B>>) {
-        let (items, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|one| (one.item, (one.reply, one.room))).unzip();
-        // Kept for the case that one of them spoils it for all.
-        let spare = (items.len() > 1).then(|| items.clone());
-        match (self.try_store(items).await, spare) {
-            (Ok(answers), _) => {
-                for ((reply, _room), answer) in replies.into_iter().zip(answers) {
-                    drop(reply.send(Ok(answer)));
+        let items = batch.iter().map(|one| one.item.clone()).collect();
+        match self.try_store(items).await {
+            Ok(answers) => {
+                for (one, answer) in batch.into_iter().zip(answers) {
+                    drop(one.reply.send(Ok(answer)));
                 }
             }
-            (Err(error), Some(items)) if is_of_one(&error) => {
-                for ((reply, _room), item) in replies.into_iter().zip(items) {
-                    let answer = self.try_store(vec![item]).await;
-                    drop(reply.send(answer.and_then(only)));
+            Err(error) if batch.len() > 1 && is_of_one(&error) => {
+                let alone = batch.into_iter().map(|one| self.store_alone(one));
+                iter(alone).buffer_unordered(ALONE_MAX).for_each(async |()| {}).await;
+            }
+            Err(error) => {
+                for one in batch {
+                    drop(one.reply.send(Err(error.clone())));
                 }
             }
-            (Err(error), _) => {
-                for (reply, _room) in replies {
-                    drop(reply.send(Err(error.clone())));
-                }
-            }
+        }
+    }
+
+    async fn store_alone(&self, one: Waiting<B>) {
+        if one.is_wanted() {
+            let answer = self.try_store(vec![one.item]).await;
+            drop(one.reply.send(answer.and_then(only)));
         }
     }
 

@@ -397,6 +397,14 @@ impl Batch for Singles {
 
     const ITEMS_MAX: usize = 512;
 
+    fn bytes((job, _): &insert::Enqueued) -> usize {
+        job.args.len()
+    }
+
+    fn is_kept(_: &insert::Enqueued) -> bool {
+        true
+    }
+
     async fn store(
         &self,
         store: &PgStore,

@@ -1,6 +1,7 @@
 //! Claims about the PostgreSQL engine, checked against a real server.
 
 mod connecting;
+mod grouping;
 mod listening;
 mod lost;
 mod migrating;
