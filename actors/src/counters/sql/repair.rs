@@ -48,13 +48,22 @@ pub(in crate::counters) fn rest(subject: &Subject, has_cursor: bool) -> String {
     )
 }
 
-/// That a parent comes after the cursor, which is the second parameter.
+/// That a parent has a key and comes after the cursor, which is the second parameter.
 fn after(subject: &Subject, has_cursor: bool) -> String {
+    let mut all = Vec::new();
     if has_cursor {
-        format!(" where {} > {}", subject.key_of("k"), subject.key_at(2))
-    } else {
-        String::new()
+        all.push(format!("{} > {}", subject.key_of("k"), subject.key_at(2)));
     }
+    // What is null comes after nothing; only a part of it may.
+    if !has_cursor || subject.keys() > 1 {
+        all.extend(has_key(subject, "k"));
+    }
+    format!(" where {}", all.join(" and "))
+}
+
+/// A unique key may be null: then no child refers to it, and no cursor gets past it.
+fn has_key(subject: &Subject, row: &str) -> impl Iterator<Item = String> {
+    subject.key.iter().map(move |(name, _)| format!("{row}.{name} is not null"))
 }
 
 /// What is wrong in a window. Rows: the key, what the counter is, what it should be, and the
@@ -265,7 +274,12 @@ fn truth(subject: &Subject, parent: &str) -> String {
 
 /// The window, as a condition on the parent.
 fn range(subject: &Subject, row: &str, has_cursor: bool) -> String {
-    between(subject, &subject.key_of(row), has_cursor)
+    let within = between(subject, &subject.key_of(row), has_cursor);
+    if subject.keys() == 1 {
+        return within;
+    }
+    let has_key: Vec<_> = has_key(subject, row).collect();
+    format!("{within} and {}", has_key.join(" and "))
 }
 
 fn between(subject: &Subject, key: &str, has_cursor: bool) -> String {

@@ -17,6 +17,7 @@ async fn on_postgres_a_batch_reads_its_window_only() {
     let subject = shop.subject(&shop.posts()).await.unwrap();
     let recounted = shop.subject(&shop.posts().strategy(Strategy::Recount)).await.unwrap();
     for sql in [
+        sql::repair::window(&subject, false),
         sql::repair::window(&subject, true),
         sql::repair::rest(&subject, true),
         sql::repair::detect(&subject, true),
@@ -67,5 +68,28 @@ async fn on_sqlite_a_batch_reads_its_window_only() {
         };
         assert!(!plan.iter().any(scans), "{plan:#?}");
     }
+    shop.close().await;
+}
+
+/// What the planner guesses of tables that nobody has looked at must do as well.
+#[actix::test]
+async fn on_postgres_a_batch_of_tables_without_statistics_reads_its_window_only() {
+    let Some(base) = Base::postgres().await else { return };
+    let shop = base.shop().await;
+    for table in ["topics", "posts"] {
+        shop.execute(&format!("alter table {{}}{table} set (autovacuum_enabled = off)")).await;
+    }
+    shop.fill(20_000, 3).await;
+    let subject = shop.subject(&shop.posts()).await.unwrap();
+    let Store::Postgres(store) = &shop.store else { return };
+    let client = store.client().await.unwrap();
+    for sql in [sql::repair::detect(&subject, true), sql::repair::add(&subject, true)] {
+        let literal = sql.replace("$1", "'1500'").replace("$2", "'500'");
+        let rows = client.query(&format!("explain {literal}"), &[]).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let plan = plan.join("\n");
+        assert!(!plan.contains("Seq Scan on"), "{plan}");
+    }
+    drop(client);
     shop.close().await;
 }

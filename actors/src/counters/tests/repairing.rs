@@ -10,6 +10,9 @@ on_each_database! {
     counters_through_several_levels_are_put_right,
     keys_of_every_kind_are_put_right,
     composite_keys_are_put_right,
+    parents_without_a_key_are_left_alone,
+    whole_numbers_of_every_width_are_put_right,
+    a_parent_whose_trigger_refuses_is_left_alone,
     names_that_need_quotes_are_put_right,
     each_parent_is_seen_once_whatever_the_size_of_batches,
     a_recount_comes_to_the_same,
@@ -350,4 +353,99 @@ mod log {
         drop(client);
         shop.close().await;
     }
+}
+
+/// A unique key may be null, and then no child refers to it.
+async fn parents_without_a_key_are_left_alone(base: Base) {
+    let shop = base.shop().await;
+    shop.execute(
+        "create table {}shelves (id {key} unique, books integer);
+         create table {}racks (shop {key}, id {key}, books integer, unique (shop, id));
+         create table {}rack_books (shop {key}, id {key});
+         create index rack_books_rack on {}rack_books (shop, id);
+         insert into {}racks values (1, null, 7), (1, 1, 0), (2, 1, 1), (null, 1, 7), (2, null, 7);
+         insert into {}rack_books values (1, 1), (1, null), (null, 1), (2, 1);
+         create table {}books (shelf {key});
+         create index books_shelf on {}books (shelf);
+         insert into {}shelves values (null, 7), (1, 0), (null, 7), (2, 9), (3, 1), (null, 7);
+         insert into {}books values (1), (1), (3), (null)",
+    )
+    .await;
+    let spec = CounterSpec::new("shelf_books")
+        .parent(&shop.sql("{}shelves"), "id")
+        .column("books")
+        .child(&shop.sql("{}books"), "shelf");
+    for (size, drifted) in [(1, 2), (2, 0), (3, 0), (4, 0), (100, 0)] {
+        let totals = shop.run(&spec, Mode::Repair, size..=size).await;
+        assert_eq!((totals.scanned, totals.drifted), (3, drifted), "{size}");
+    }
+    let books = shop.read("select books as v from {}shelves order by books").await;
+    let books: Vec<_> = books.into_iter().flatten().collect();
+    assert_eq!(books, ["0", "1", "2", "7", "7", "7"]);
+    let spec = CounterSpec::new("rack_books")
+        .parent(&shop.sql("{}racks"), ["shop", "id"])
+        .column("books")
+        .child(&shop.sql("{}rack_books"), ["shop", "id"]);
+    for (size, drifted) in [(1, 1), (2, 0), (3, 0), (4, 0)] {
+        let totals = shop.run(&spec, Mode::Repair, size..=size).await;
+        assert_eq!((totals.scanned, totals.drifted), (2, drifted), "{size}");
+    }
+    shop.close().await;
+}
+
+async fn whole_numbers_of_every_width_are_put_right(base: Base) {
+    let shop = base.shop().await;
+    let widths = match &shop.store {
+        Store::Sqlite(_) => ["integer"; 3],
+        Store::Postgres(_) => {
+            shop.execute("create domain {}number as smallint").await;
+            ["{}number", "int", "bigint"]
+        }
+    };
+    for (place, (own, theirs)) in
+        widths.iter().flat_map(|own| widths.map(|theirs| (own, theirs))).enumerate()
+    {
+        let (parent, child) = (format!("p{place}"), format!("c{place}"));
+        shop.execute(&format!(
+            "create table {{}}{parent} (id {own} primary key, books integer);
+             create table {{}}{child} (id {theirs});
+             create index {child}_id on {{}}{child} (id);
+             insert into {{}}{parent} values (-32768, 1), (-1, 1), (0, null), (7, 1), (32767, 1);
+             insert into {{}}{child} values (-32768), (-32768), (0), (0), (3), (32767), (null)"
+        ))
+        .await;
+        let spec = CounterSpec::new(&parent)
+            .parent(&shop.sql(&format!("{{}}{parent}")), "id")
+            .column("books")
+            .child(&shop.sql(&format!("{{}}{child}")), "id");
+        let totals = shop.run(&spec, Mode::Repair, 1..=2).await;
+        assert_eq!((totals.scanned, totals.drifted), (5, 4), "{own} {theirs}");
+        let books = shop.read(&format!("select books as v from {{}}{parent} order by id")).await;
+        let books: Vec<_> = books.into_iter().flatten().collect();
+        assert_eq!(books, ["2", "0", "2", "0", "1"], "{own} {theirs}");
+    }
+    shop.close().await;
+}
+
+async fn a_parent_whose_trigger_refuses_is_left_alone(base: Base) {
+    let shop = base.shop().await;
+    shop.fill(4, 2).await;
+    shop.execute("update {}topics set posts_count = 7").await;
+    shop.execute(match &shop.store {
+        Store::Sqlite(_) => {
+            "create trigger frozen before update on topics when old.id = 2
+             begin select raise(ignore); end"
+        }
+        Store::Postgres(_) => {
+            "create function {}refuse() returns trigger language plpgsql as 'begin return null; end';
+             create trigger frozen before update on {}topics for each row when (old.id = 2)
+             execute function {}refuse()"
+        }
+    })
+    .await;
+    let totals = shop.run(&shop.posts(), Mode::Repair, 1..=2).await;
+    assert_eq!((totals.scanned, totals.drifted), (4, 3));
+    let counts = shop.read("select posts_count as v from {}topics order by id").await;
+    assert_eq!(counts, ["2", "7", "2", "2"].map(|count| Some(count.to_owned())));
+    shop.close().await;
 }
