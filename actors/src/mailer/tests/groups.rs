@@ -117,3 +117,36 @@ async fn a_key_that_another_transaction_holds_keeps_only_its_own_mail_waiting() 
     drop(client);
     stage.stop().await;
 }
+
+#[actix::test]
+async fn two_processes_that_store_the_same_mails_refuse_none() {
+    let Some(base) = Base::postgres().await else { return };
+    let one = Script::new("one", NO_KEYS);
+    let stages = [
+        Stage::start(&base, &[&one], |builder| builder).await,
+        Stage::start(&base, &[&one], |builder| builder).await,
+    ];
+    for stage in &stages {
+        stage.jobs.pause("mail").await.unwrap();
+    }
+    // A mail that asks for none on the list takes fewer statements, and so overtakes others.
+    let enqueue = async |process: usize, number: usize| {
+        let mailer = &stages[process].mailer;
+        let mut mail = mailer.enqueue(mail("hello")).key(format!("k{number}"));
+        if (number + process) % 2 == 0 {
+            mail = mail.override_suppression();
+        }
+        mail.await
+    };
+    let all = |process| {
+        join_all((0..300).map(move |number| (process, number)).map(|(p, n)| enqueue(p, n)))
+    };
+    let (these, those) = tokio::join!(all(0), all(1));
+    let new = |answer: Result<_, MailerError>| matches!(answer.unwrap(), MailEnqueued::New(_));
+    for (this, that) in these.into_iter().zip(those) {
+        assert!(new(this) ^ new(that));
+    }
+    for stage in stages {
+        stage.stop().await;
+    }
+}
