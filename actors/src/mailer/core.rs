@@ -141,9 +141,9 @@ impl Core {
         run: RunKey,
         id: MailId,
         provider: Arc<str>,
-        request: WireRequest,
+        request: &WireRequest,
     ) -> Result<u32, MailerError> {
-        self.ledger.begin(run, id, provider, request, self.now()).await
+        self.ledger.begin(run, id, provider, store::written(request)?, self.now()).await
     }
 
     pub(super) async fn end_attempt(&self, id: MailId, ended: Ended) -> Result<(), StoreError> {
@@ -166,7 +166,7 @@ impl Core {
         content: &Arc<Mail>,
     ) -> Result<bool, StoreError> {
         let (mail, content, now) = (mail.clone(), Arc::clone(content), self.now());
-        look!(&self.store, rows => store::is_still_suppressed(&rows, &mail, Some(&content), now))
+        look!(&self.store, rows => store::is_still_suppressed(&rows, &mail, &content, now))
     }
 
     pub(super) async fn cancel(&self, id: MailId) -> Result<bool, MailerError> {

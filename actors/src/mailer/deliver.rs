@@ -53,13 +53,12 @@ pub(super) async fn deliver(core: Arc<Core>, job: Deliver, cx: JobCx) -> JobResu
     let Some(opened) = core.open(job.mail).await? else {
         return Err(JobError::discard("there is no such mail"));
     };
-    let Opened { mail, attempts, content, is_suppressed } = opened;
+    let Opened { mail, attempts, content, is_suppressed: suppressed } = opened;
     if !mail.state.is_open() {
         return Ok(());
     }
-    let content = content.map(Arc::new);
+    let content = content.read()?.map(Arc::new);
     let (tried, refused) = (Vec::new(), None);
-    let suppressed = Some(is_suppressed);
     let run = Run { core, cx, mail, content, suppressed, attempts, tried, refused };
     Box::pin(run.go()).await
 }
@@ -209,7 +208,7 @@ impl Run {
 
     async fn begin(&self, provider: &Arc<str>, request: &WireRequest) -> Result<u32, JobError> {
         let (run, id) = (self.cx.run(), self.mail.id);
-        Ok(self.core.begin(run, id, Arc::clone(provider), request.clone()).await?)
+        Ok(self.core.begin(run, id, Arc::clone(provider), request).await?)
     }
 
     /// The request as it was frozen, or a new one; `None`: this provider cannot send this mail.

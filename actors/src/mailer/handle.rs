@@ -410,7 +410,8 @@ impl EnqueueMail<'_> {
         if tenant.len() > WORD_MAX || tenant.contains(char::is_control) {
             return invalid("tenant", "at most 100 bytes without control characters");
         }
-        let id = MailId::fresh();
+        let (id, content_hash) = (MailId::fresh(), self.mail.content_hash());
+        let content = store::written(&*self.mail)?;
         let Wishes { tenant, key, kind, on_unknown, deadline, run_at, class, .. } = self.wishes;
         Ok(NewMail {
             id,
@@ -418,6 +419,8 @@ impl EnqueueMail<'_> {
             key: key.unwrap_or_else(|| id.to_string().into()),
             kind,
             mail: self.mail,
+            content,
+            content_hash,
             on_unknown,
             deadline,
             run_at,
@@ -434,8 +437,7 @@ impl<'a> IntoFuture for EnqueueMail<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         let core = Arc::clone(&self.mailer.core);
-        let new = self.checked();
-        async move { core.insert(new?).await }.boxed()
+        async move { core.insert(self.checked()?).await }.boxed()
     }
 }
 

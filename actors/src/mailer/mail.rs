@@ -171,13 +171,6 @@ impl Mail {
     pub fn content_hash(&self) -> [u8; 32] {
         content_hash(self)
     }
-
-    /// About how long it is.
-    pub(super) fn bytes(&self) -> usize {
-        let attached = self.attachments.iter().map(|attachment| attachment.content().len());
-        let texts = [self.text(), self.html()].into_iter().flatten().map(str::len);
-        attached.chain(texts).sum()
-    }
 }
 
 /// Shows how much there is of what, and no address, name, subject or text.

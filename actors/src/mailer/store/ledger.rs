@@ -17,7 +17,6 @@ use crate::kernel::RequestContext;
 use crate::mailer::MailId;
 use crate::mailer::error::MailerError;
 use crate::mailer::messages::MailEnqueued;
-use crate::mailer::provider::WireRequest;
 use crate::store::postgres::{Batch, Group};
 use crate::store::{PgStore, Store, StoreError, Timestamp, postgres};
 
@@ -82,11 +81,10 @@ impl Ledger {
         run: RunKey,
         id: MailId,
         provider: Arc<str>,
-        request: WireRequest,
+        frozen: Vec<u8>,
         now: Timestamp,
     ) -> Result<u32, MailerError> {
-        let Done::Begun(number) =
-            self.run(Entry::Begin { run, id, provider, request }, now).await?
+        let Done::Begun(number) = self.run(Entry::Begin { run, id, provider, frozen }, now).await?
         else {
             return Err(unexpected());
         };
@@ -129,7 +127,7 @@ impl fmt::Debug for Ledger {
 enum Entry {
     Insert { new: NewMail, jobs: Jobs, queue: Arc<str> },
     Open(MailId),
-    Begin { run: RunKey, id: MailId, provider: Arc<str>, request: WireRequest },
+    Begin { run: RunKey, id: MailId, provider: Arc<str>, frozen: Vec<u8> },
     Finish { cx: Box<JobCx>, ended: Option<Ended>, change: Change },
 }
 
@@ -151,8 +149,8 @@ impl Entry {
                 Done::Inserted(super::insert(tx, jobs, queue, new, now).await?)
             }
             Self::Open(id) => Done::Opened(super::open(tx, *id, now).await?.map(Box::new)),
-            Self::Begin { run, id, provider, request } => {
-                Done::Begun(super::begin(tx, *run, *id, provider, request, now).await?)
+            Self::Begin { run, id, provider, frozen } => {
+                Done::Begun(super::begin(tx, *run, *id, provider, frozen, now).await?)
             }
             Self::Finish { cx, ended, change } => {
                 Done::Finished(super::finish(tx, cx, ended.as_ref(), change, now).await?)
@@ -174,8 +172,8 @@ impl Entry {
     /// About how much of it is sent to the database.
     fn bytes(&self) -> usize {
         match self {
-            Self::Insert { new, .. } => new.mail.bytes(),
-            Self::Begin { request, .. } => request.body.len(),
+            Self::Insert { new, .. } => new.content.len(),
+            Self::Begin { frozen, .. } => frozen.len(),
             Self::Open(_) | Self::Finish { .. } => 0,
         }
     }

@@ -11,6 +11,7 @@ mod suppressions;
 use std::sync::Arc;
 
 use futures_util::future::try_join;
+use serde::Serialize;
 
 use super::error::MailerError;
 use super::messages::MailEnqueued;
@@ -25,6 +26,7 @@ use crate::store::{StoreError, Timestamp};
 pub(super) use events::record;
 pub(super) use ledger::Ledger;
 pub use rows::Attempt;
+use rows::Content;
 pub(super) use rows::{NewMail, Opened, StoredMail};
 pub(super) use suppressions::{is_suppressed, prune as prune_suppressions, suppress, unsuppress};
 
@@ -58,15 +60,13 @@ pub(super) async fn insert(
         on_unknown, deadline_at, resend_of, created_at, updated_at, overrides_suppression, class)
         values (?1, ?2, ?3, ?4, ?5, ?6, 'queued', ?7, ?8, ?9, ?10, ?10, ?11, ?12)
         on conflict (tenant, idempotency_key) do nothing returning 1";
-    let content =
-        serde_json::to_vec(&*new.mail).map_err(|error| MailerError::Store(unwritable(error)))?;
     let params = [
         id_of(new.id),
         (&*new.tenant).into(),
         (&*new.key).into(),
-        (&new.mail.content_hash()).into(),
+        (&new.content_hash).into(),
         (&*new.kind).into(),
-        Value::Blob(content),
+        (&*new.content).into(),
         new.on_unknown.as_str().into(),
         new.deadline.map(|at| at.0).into(),
         new.resend_of.map_or(Value::Null, id_of),
@@ -92,7 +92,7 @@ async fn known(tx: &impl JobTx, new: &NewMail) -> Result<Option<MailEnqueued>, M
         return Ok(None);
     };
     let id = rows::mail_id(row.blob(0)?)?;
-    if row.blob(1)? == new.mail.content_hash() {
+    if row.blob(1)? == new.content_hash {
         return Ok(Some(MailEnqueued::Replayed(id)));
     }
     Err(MailerError::KeyConflict { id })
@@ -125,7 +125,11 @@ async fn open(tx: &impl Rows, id: MailId, now: Timestamp) -> Result<Option<Opene
     let Some(mut row) = row else { return Ok(None) };
     let content = rows::content(&mut row)?;
     let mail = rows::mail(row)?;
-    let is_suppressed = is_still_suppressed(tx, &mail, content.as_ref(), now).await?;
+    let is_suppressed = match &content {
+        Content::Forgotten => Some(false),
+        Content::Read(content) => Some(is_still_suppressed(tx, &mail, content, now).await?),
+        Content::Large(_) => None,
+    };
     Ok(Some(Opened { mail, attempts, content, is_suppressed }))
 }
 
@@ -158,7 +162,7 @@ async fn begin(
     run: RunKey,
     id: MailId,
     provider: &str,
-    request: &WireRequest,
+    frozen: &[u8],
     now: Timestamp,
 ) -> Result<u32, MailerError> {
     if !holds(tx, run).await? {
@@ -172,11 +176,9 @@ async fn begin(
     if tx.row(&taken, &params).await?.is_none() {
         return Err(MailerError::Fenced);
     }
-    let frozen =
-        serde_json::to_vec(request).map_err(|error| MailerError::Store(unwritable(error)))?;
     let freeze = "insert into {mail_wire} (mail_id, provider, request, first_attempt_at)
         values (?1, ?2, ?3, ?4) on conflict (mail_id, provider) do nothing";
-    let params = [id_of(id), provider.into(), Value::Blob(frozen), now.0.into()];
+    let params = [id_of(id), provider.into(), frozen.into(), now.0.into()];
     tx.rows(freeze, &params).await?;
     let note = "insert into {mail_attempt} (mail_id, n, run, provider, started_at)
         select ?1, coalesce(max(n), 0) + 1, ?2, ?3, ?4 from {mail_attempt} where mail_id = ?1
@@ -379,15 +381,10 @@ pub(super) async fn give_up(
 pub(super) async fn is_still_suppressed(
     rows: &impl Rows,
     mail: &StoredMail,
-    content: Option<&Mail>,
+    content: &Mail,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    match content {
-        Some(content) if !mail.overrides_suppression => {
-            is_suppressed(rows, &mail.tenant, content, now).await
-        }
-        _ => Ok(false),
-    }
+    Ok(!mail.overrides_suppression && is_suppressed(rows, &mail.tenant, content, now).await?)
 }
 
 /// Some mails that may still be sent, in the order of their jobs.
@@ -524,6 +521,11 @@ pub(super) async fn deliver(
 /// As a parameter.
 fn id_of(id: MailId) -> Value {
     id.as_bytes().into()
+}
+
+/// As it is stored.
+pub(super) fn written(what: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(what).map_err(unwritable)
 }
 
 fn unwritable(error: serde_json::Error) -> StoreError {

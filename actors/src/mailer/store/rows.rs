@@ -11,6 +11,10 @@ use crate::mailer::state::{AMBIGUOUS, Delivery, MailState, OnUnknown};
 use crate::mailer::{Mail, MailId};
 use crate::store::{StoreError, Timestamp};
 
+/// From how many bytes on a mail is read by who wants it: on PostgreSQL, all connections share a
+/// thread.
+const LARGE: usize = 64 * 1024;
+
 /// A mail to be stored.
 #[derive(Debug, Clone)]
 pub(in crate::mailer) struct NewMail {
@@ -19,6 +23,9 @@ pub(in crate::mailer) struct NewMail {
     pub(in crate::mailer) key: Arc<str>,
     pub(in crate::mailer) kind: Arc<str>,
     pub(in crate::mailer) mail: Arc<Mail>,
+    /// The mail as it is stored, and the hash of what is in it.
+    pub(in crate::mailer) content: Vec<u8>,
+    pub(in crate::mailer) content_hash: [u8; 32],
     pub(in crate::mailer) on_unknown: OnUnknown,
     pub(in crate::mailer) deadline: Option<Timestamp>,
     pub(in crate::mailer) run_at: Option<Timestamp>,
@@ -54,10 +61,27 @@ pub(in crate::mailer) struct StoredMail {
 pub(in crate::mailer) struct Opened {
     pub(in crate::mailer) mail: StoredMail,
     pub(in crate::mailer) attempts: Vec<Attempt>,
-    /// `None`: it was forgotten.
-    pub(in crate::mailer) content: Option<Mail>,
-    /// Whether a recipient is on the list.
-    pub(in crate::mailer) is_suppressed: bool,
+    pub(in crate::mailer) content: Content,
+    /// Whether a recipient is on the list; `None`: nobody has looked.
+    pub(in crate::mailer) is_suppressed: Option<bool>,
+}
+
+/// What is in a mail.
+pub(in crate::mailer) enum Content {
+    Forgotten,
+    Read(Mail),
+    /// Too much to read it where others wait for the thread.
+    Large(Vec<u8>),
+}
+
+impl Content {
+    pub(in crate::mailer) fn read(self) -> Result<Option<Mail>, StoreError> {
+        match self {
+            Self::Forgotten => Ok(None),
+            Self::Read(mail) => Ok(Some(mail)),
+            Self::Large(json) => parse(&json).map(Some),
+        }
+    }
 }
 
 /// One attempt to send a mail.
@@ -95,9 +119,16 @@ pub(super) const MAIL_AND_CONTENT: &str = "select id, tenant, kind, state, deliv
     deadline_at, provider, provider_id, last_code, resend_of, created_at, updated_at, class,
     overrides_suppression, attempts_forgiven, content from {mail} where id = ?1";
 
-pub(super) fn content(row: &mut Row) -> Result<Option<Mail>, StoreError> {
-    let json = row.blob_or_none(16)?;
-    json.map(|json| serde_json::from_slice(&json).map_err(super::unwritable)).transpose()
+pub(super) fn content(row: &mut Row) -> Result<Content, StoreError> {
+    match row.blob_or_none(16)? {
+        None => Ok(Content::Forgotten),
+        Some(json) if json.len() > LARGE => Ok(Content::Large(json)),
+        Some(json) => parse(&json).map(Content::Read),
+    }
+}
+
+fn parse(json: &[u8]) -> Result<Mail, StoreError> {
+    serde_json::from_slice(json).map_err(super::unwritable)
 }
 
 pub(super) fn mail(mut row: Row) -> Result<StoredMail, StoreError> {

@@ -7,12 +7,13 @@ use super::claims::{NO_KEYS, address};
 use super::stage::{Script, Stage, mail, mail_to};
 use crate::jobs::tests::{Base, on_each_database};
 use crate::kernel::{RequestContext, RequestId};
-use crate::mailer::{MailEnqueued, MailState, MailerError};
+use crate::mailer::{Mail, MailEnqueued, MailState, Mailbox, MailerError};
 use crate::store::Store;
 
 on_each_database! {
     one_that_is_refused_costs_the_others_of_its_group_nothing,
     each_of_a_group_belongs_to_its_own_request,
+    large_mails_are_sent_like_others,
 }
 
 async fn one_that_is_refused_costs_the_others_of_its_group_nothing(base: Base) {
@@ -149,4 +150,25 @@ async fn two_processes_that_store_the_same_mails_refuse_none() {
     for stage in stages {
         stage.stop().await;
     }
+}
+
+async fn large_mails_are_sent_like_others(base: Base) {
+    let one = Script::new("one", NO_KEYS);
+    let stage = Stage::start(&base, &[&one], |builder| builder).await;
+    stage.jobs.pause("mail").await.unwrap();
+    let words = "lorem ipsum ".repeat(100_000);
+    let of = |address: &str| {
+        let [from, to] = ["shop@example.com", address].map(|one| Mailbox::parse(one).unwrap());
+        Mail::builder(from, [to]).subject("large".parse().unwrap()).text(&*words).build().unwrap()
+    };
+    let ids = join_all((0..20).map(|_| stage.send(of("ada@example.com")))).await;
+    let gone = stage.send(of("gone@example.com")).await;
+    stage.mailer.suppress("", &address("gone@example.com"), "bounced", None).await.unwrap();
+    stage.jobs.resume("mail").await.unwrap();
+    for id in ids {
+        stage.reaches(id, MailState::Accepted).await;
+    }
+    stage.reaches(gone, MailState::Suppressed).await;
+    assert_eq!(one.sent().len(), 20);
+    stage.stop().await;
 }
