@@ -263,14 +263,12 @@ impl Batch for Together {
 /// What an error of one entry means for those that share its transaction. That it was too slow, or
 /// waited for a lock or in a circle, is its own affair, and so is what it is refused for.
 fn of_group(error: MailerError) -> StoreError {
-    match error {
-        MailerError::Store(error) | MailerError::Jobs(JobsError::Store(error))
-            if !matches!(error, StoreError::Timeout) =>
-        {
-            error
-        }
-        _ => defect("one entry spoils it for all"),
+    if let MailerError::Store(error) | MailerError::Jobs(JobsError::Store(error)) = error
+        && !matches!(error, StoreError::Timeout)
+    {
+        return error;
     }
+    defect("one entry spoils it for all")
 }
 
 /// Does it all at once, beginning with what comes first; the answers are in the order of `items`.

@@ -69,7 +69,7 @@ pub(in crate::mailer) struct Opened {
 /// What is in a mail.
 pub(in crate::mailer) enum Content {
     Forgotten,
-    Read(Mail),
+    Read(Box<Mail>),
     /// Too much to read it where others wait for the thread.
     Large(Vec<u8>),
 }
@@ -78,7 +78,7 @@ impl Content {
     pub(in crate::mailer) fn read(self) -> Result<Option<Mail>, StoreError> {
         match self {
             Self::Forgotten => Ok(None),
-            Self::Read(mail) => Ok(Some(mail)),
+            Self::Read(mail) => Ok(Some(*mail)),
             Self::Large(json) => parse(&json).map(Some),
         }
     }
@@ -123,7 +123,7 @@ pub(super) fn content(row: &mut Row) -> Result<Content, StoreError> {
     match row.blob_or_none(16)? {
         None => Ok(Content::Forgotten),
         Some(json) if json.len() > LARGE => Ok(Content::Large(json)),
-        Some(json) => parse(&json).map(Content::Read),
+        Some(json) => Ok(Content::Read(Box::new(parse(&json)?))),
     }
 }
 

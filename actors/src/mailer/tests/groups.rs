@@ -134,7 +134,7 @@ async fn two_processes_that_store_the_same_mails_refuse_none() {
     let enqueue = async |process: usize, number: usize| {
         let mailer = &stages[process].mailer;
         let mut mail = mailer.enqueue(mail("hello")).key(format!("k{number}"));
-        if (number + process) % 2 == 0 {
+        if (number + process).is_multiple_of(2) {
             mail = mail.override_suppression();
         }
         mail.await
