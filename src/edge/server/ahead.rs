@@ -128,13 +128,25 @@ impl Ahead {
             if self.heads == 0 || !(bodiless(ended) && bodiless(next)) {
                 // The body of what has ended, or a request that may have one.
                 self.heads = 0;
-                self.ends = ends;
-                return place;
+                return place + self.alone(next, ends);
             }
         }
         self.ends = ends;
         self.passed(bytes.len() - place);
         bytes.len()
+    }
+
+    /// What may go with a head that ended, of what follows it: all, if nothing else waits and no
+    /// other head ends in it. So most requests with a body are handed out in one piece.
+    fn alone(&mut self, rest: &[u8], ends: Ends) -> usize {
+        let mut after = ends;
+        if self.ended == 1 && after.next(rest, 0).is_none() {
+            self.ends = after;
+            self.passed(rest.len());
+            return rest.len();
+        }
+        self.ends = ends;
+        0
     }
 
     fn passed(&mut self, bytes: usize) {
@@ -217,12 +229,37 @@ mod tests {
             (format!("{post}some body{post}some body"), post.len()),
             (format!("GET / HTTP/1.0\n\n{post}some body"), 16),
             ("A / HTTP/1.0\n\n".repeat(9), 14),
-            (format!("{post}some"), post.len()),
         ] {
             let mut ahead = Ahead::new();
             assert_eq!(ahead.hand_out(wire.as_bytes()), first, "{wire}");
             assert!(ahead.is_exhausted());
         }
+    }
+
+    #[test]
+    fn what_follows_a_head_goes_with_it_unless_another_head_ends_there() {
+        let post = "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n";
+        for (first, second, left) in
+            [("", "some body", 9), ("some", " body", 5), ("some body", "", 0)]
+        {
+            let (mut ahead, wire) = (Ahead::new(), format!("{post}{first}"));
+            assert_eq!(ahead.hand_out(wire.as_bytes()), wire.len());
+            ahead.body_length(9);
+            let next = format!("{second}{post}");
+            assert_eq!(ahead.hand_out(next.as_bytes()), left);
+            assert!(ahead.is_exhausted());
+        }
+        // Nor may it follow others.
+        let (mut ahead, gets) = (Ahead::new(), HEAD.repeat(2));
+        let wire = [&gets[..], post.as_bytes(), b"some body"].concat();
+        assert_eq!(ahead.hand_out(&wire), gets.len());
+        // The head of the next may come in pieces, and counts once it ends.
+        let (mut ahead, wire) = (Ahead::new(), format!("{post}some bodyGET / HTTP/1.0\n"));
+        assert_eq!(ahead.hand_out(wire.as_bytes()), wire.len());
+        ahead.body_length(9);
+        assert!(ahead.is_exhausted());
+        ahead.waits_for_head();
+        assert_eq!(ahead.hand_out(b"\nPOST / HTTP/1.0\n\nGET"), 1);
     }
 
     #[test]
