@@ -94,6 +94,8 @@ struct Live {
     entered: bool,
     /// Its route is watched.
     trial: Option<Trial>,
+    /// It has not waited yet, and will first for its body.
+    reads: Cell<bool>,
     /// As it is listed.
     phase: Cell<Option<FlightPhase>>,
     /// The connection, if it is one of an [`EdgeServer`](super::EdgeServer).
@@ -183,6 +185,7 @@ impl Exchange {
                 listed,
                 entered: false,
                 trial: None,
+                reads: Cell::new(!request.method().is_safe()),
                 phase: Cell::new(None),
                 conn,
             })
@@ -269,7 +272,11 @@ impl Exchange {
     pub(super) fn note_waiting(&self) {
         if let Some(live) = &self.live {
             let queued = live.passage.as_ref().is_some_and(Passage::is_waiting);
-            live.note(if queued { FlightPhase::Queued } else { FlightPhase::Handling });
+            // actix-web asks for the answer once before it hands out what it has of the body. To look
+            // up the route just then would cost every request with a body, most of which never wait.
+            if queued || !live.reads.replace(false) {
+                live.note(if queued { FlightPhase::Queued } else { FlightPhase::Handling });
+            }
         }
     }
 

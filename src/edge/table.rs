@@ -33,7 +33,7 @@ pub struct InFlightRequest {
     /// Its id, as in the log.
     pub id: RequestId,
     /// The pattern of its route. `None` if it has none, and for a request that has never waited
-    /// yet: one that keeps its worker busy all the time.
+    /// yet, but for its body: one that keeps its worker busy, or whose body does not come.
     pub route: Option<Arc<str>>,
     /// Its method.
     pub method: Method,
