@@ -90,6 +90,10 @@ impl<T> Queue<T> {
         deadline: Option<Instant>,
         now: Instant,
     ) -> Offer<T> {
+        if let Some(lane) = self.lanes.get_mut(rank(class)) {
+            // The last that waited may have been served since anybody looked.
+            lane.look(now, &self.limits);
+        }
         let left = deadline.map(|at| at.saturating_duration_since(now));
         if left.is_some_and(|left| left.is_zero() || left < self.wait(class)) {
             return Offer::Refused(Reason::Hopeless);

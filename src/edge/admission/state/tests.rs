@@ -210,3 +210,26 @@ fn one_that_leaves_is_gone_and_only_once() {
     assert_eq!(bench.queue.remove(Critical, ids[0]), None, "of another class");
     assert_eq!((bench.next(), bench.next(), bench.next()), (Some("a"), Some("c"), None));
 }
+
+#[test]
+fn a_lane_that_was_served_to_its_end_is_a_new_one() {
+    let mut bench = Bench::new();
+    bench.waits("a", Normal);
+    bench.waits("b", Normal);
+    bench.pass(ms(50));
+    assert_eq!(bench.next(), Some("a"), "slow, but not for long enough");
+    bench.pass(ms(60));
+    bench.look();
+    bench.refused(&[(Reason::Late, "b")]);
+    bench.waits("c", Normal);
+    bench.pass(ms(4));
+    assert_eq!(bench.next(), Some("c"));
+    // Nobody looks while nobody waits.
+    bench.pass(Duration::from_secs(3600));
+    bench.waits("d", Normal);
+    bench.waits("e", Normal);
+    bench.pass(ms(50));
+    bench.look();
+    bench.refused(&[]);
+    assert_eq!(bench.next(), Some("d"), "the oldest first");
+}
