@@ -50,6 +50,25 @@ async fn a_request_behind_a_slow_one_waits_for_it() {
 }
 
 #[tokio::test]
+async fn what_comes_behind_a_request_changes_nothing_of_its_answer() {
+    let server = Guarded::start();
+    for behind in [
+        "HEAD /soon HTTP/1.1\r\nhost: test\r\n\r\n",
+        "GET /soon HTTP/1.0\r\n\r\n",
+        "GET /soon HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n",
+        "GET /soon HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n",
+    ] {
+        let mut client = Attacker::connect(server.address).await;
+        client.send(format!("GET /soon HTTP/1.1\r\nhost: test\r\n\r\n{behind}")).await;
+        let heard = client.take_answer().await;
+        assert!(heard.starts_with("HTTP/1.1 200 OK\r\n"), "{behind}{heard}");
+        assert!(heard.ends_with("\r\n\r\nsoon"), "{behind}{heard}");
+        assert!(!heard.contains("connection: close"), "{behind}{heard}");
+        client.hear(" 200 OK\r\n").await;
+    }
+}
+
+#[tokio::test]
 async fn a_large_body_that_looks_like_heads_is_a_body() {
     let server = Guarded::start();
     let body = "GET / HTTP/1.0\n\n\r\n\r\n\n\n\n".repeat(10_000);
