@@ -1,6 +1,8 @@
 //! Pure: where a chunked body ends.
 //!
-//! actix-http decodes it, and refuses more than this does. Whatever it takes ends here, or earlier.
+//! actix-http decodes it, and refuses more than this does. INVARIANT: whatever it takes ends here
+//! where it ends there. One that ended earlier here would have its rest held back while its reader
+//! waits for it.
 
 /// A place in a chunked body.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +17,8 @@ pub(super) enum Chunks {
     Trailer {
         /// There is nothing on this line yet.
         empty: bool,
+        /// The last byte was a CR. Alone, an LF ends no line here.
+        cr: bool,
     },
     End,
 }
@@ -49,7 +53,9 @@ impl Chunks {
     /// Where it is behind a byte that is in no chunk.
     fn after(self, byte: u8) -> Self {
         match (self, byte) {
-            (Self::Length(0) | Self::Extension(0), b'\n') => Self::Trailer { empty: true },
+            (Self::Length(0) | Self::Extension(0), b'\n') => {
+                Self::Trailer { empty: true, cr: false }
+            }
             // With the line break after it.
             (Self::Length(length) | Self::Extension(length), b'\n') => {
                 Self::Chunk(length.saturating_add(2))
@@ -60,9 +66,10 @@ impl Chunks {
                 }
                 None => Self::Extension(length),
             },
-            (Self::Trailer { empty: true }, b'\n') => Self::End,
-            (Self::Trailer { .. }, b'\n') => Self::Trailer { empty: true },
-            (Self::Trailer { .. }, byte) if byte != b'\r' => Self::Trailer { empty: false },
+            (Self::Trailer { empty: true, cr: true }, b'\n') => Self::End,
+            (Self::Trailer { cr: true, .. }, b'\n') => Self::Trailer { empty: true, cr: false },
+            (Self::Trailer { empty, .. }, b'\r') => Self::Trailer { empty, cr: true },
+            (Self::Trailer { .. }, _) => Self::Trailer { empty: false, cr: false },
             (same, _) => same,
         }
     }
@@ -93,6 +100,8 @@ mod tests {
         check("a\r\n0\r\n\r\n0\r\n\r\n\r\n0000\r\n\r\n");
         check("0A;name=0\r\n0123456789\r\n1 \r\n0\r\n000;0\r\n\r\n");
         check("1\r\na\r\n0\r\nexpires: never\r\n: 0\r\n\r\n");
+        check("0\r\n\n\r\n\r\n");
+        check("0\r\na: b\n\n\nc: d\r\n\r\n");
     }
 
     #[test]

@@ -53,6 +53,31 @@ async fn the_answer_to_a_drip_comes_in_its_limit() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_read_beyond_its_length_is_timed_too() {
+    let server = Guarded::start();
+    let mut attacker = Attacker::connect(server.address).await;
+    attacker.send(post("/upload", "content-length: 1\r\nupgrade: websocket")).await;
+    attacker.send("a").await;
+    attacker.begin();
+    attacker.hear(" 408 ").await;
+    assert!(attacker.since_begun() < limits().body.grace + ms(1000));
+}
+
+#[tokio::test]
+async fn a_trailer_with_bare_line_feeds_ends_where_its_decoder_says() {
+    let server = Guarded::start();
+    let mut client = Attacker::connect(server.address).await;
+    client.send(post("/elsewhere", "transfer-encoding: chunked")).await;
+    client.send("1\r\na\r\n").await;
+    // Its reader waits by now, and in a task of its own is not asked again by accident.
+    sleep(ms(100)).await;
+    client.send("0\r\na\n\nGET /smuggled HTTP/1.1\nhost: test\r\n\r\n").await;
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await;
+    assert!(client.take_answer().await.ends_with("\r\n\r\n1"));
+    assert!(client.take_answer().await.ends_with("\r\n\r\nhello"));
+}
+
+#[tokio::test]
 async fn an_honest_uploader_above_the_rate_is_never_cut() {
     let server = Guarded::start();
     let mut client = Attacker::connect(server.address).await;
