@@ -13,7 +13,7 @@ use actix_service::{Service, ServiceFactory};
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
 use actix_web::http::Version;
-use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::http::header::{CONTENT_LENGTH, UPGRADE};
 use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
 use steadfast_actors::kernel::Code;
@@ -127,16 +127,23 @@ fn enter(conn: &Rc<Conn>, request: &mut Request) -> Fate {
 }
 
 /// How the end of the body is known, and its length. The decoder has checked that there is only
-/// one way to read it.
+/// one way to read it, but for one who wants a WebSocket: then it reads on, whatever the length.
 fn framing(request: &mut Request) -> (Framing, Option<u64>) {
     if matches!(request.payload(), Payload::None) {
         return (Framing::Empty, None);
     }
     let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     match length.and_then(|length| length.parse().ok()) {
-        Some(length) if !request.chunked().unwrap_or(true) => (Framing::Length, Some(length)),
+        Some(length) if !request.chunked().unwrap_or(true) && !wants_websocket(request) => {
+            (Framing::Length, Some(length))
+        }
         Some(_) | None => (Framing::Open, None),
     }
+}
+
+fn wants_websocket(request: &Request) -> bool {
+    let wanted = request.headers().get_all(UPGRADE).filter_map(|value| value.to_str().ok());
+    wanted.map(str::trim).any(|protocol| protocol.eq_ignore_ascii_case("websocket"))
 }
 
 /// The bytes of a head as most clients write it.
@@ -187,6 +194,9 @@ where
         };
         let conn = this.conn.take();
         if let Some(conn) = &conn {
+            // actix-http keeps heads, and with them the version of their last answer; without it,
+            // only what the app itself has said counts. The right one is set when it is written.
+            response.head_mut().version = Version::HTTP_11;
             let answer = match response.head().connection_type() {
                 _ if *this.fate == Fate::Refused => Answer::Last,
                 ConnectionType::Close => Answer::Last,

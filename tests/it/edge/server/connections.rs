@@ -248,3 +248,20 @@ fn limits_that_contradict_each_other_are_refused_at_start_by_name() {
     let error = EdgeServer::new(actix_web::App::new).limits(limits).unwrap_err();
     assert_eq!(error.limit, "connections.age");
 }
+
+#[tokio::test]
+async fn a_client_that_closes_costs_no_other_its_connection() {
+    let server = Guarded::start();
+    for last in ["GET / HTTP/1.0\r\n\r\n", "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"]
+    {
+        let mut first = Attacker::connect(server.address).await;
+        first.send(last).await;
+        first.hear("hello").await;
+        let mut other = Attacker::connect(server.address).await;
+        for _ in 0..2 {
+            other.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            let heard = other.take_answer().await;
+            assert!(!heard.contains("connection: close"), "{last}{heard}");
+        }
+    }
+}
