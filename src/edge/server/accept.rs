@@ -170,6 +170,9 @@ where
             let peer = stream.peer_addr().ok();
             let entry = setup.admit(&stream, peer)?;
             tune(&stream, setup.0.tcp_user_timeout);
+            // Each answer is written at once and by itself: one that follows another, to a client
+            // that pipelines, must not wait until the client has acknowledged that.
+            let _slower_without = stream.set_nodelay(true);
             let inner = transport(stream, setup.greeting()).await?;
             Ok::<_, DispatchError>((setup.guard(inner, peer, entry), Protocol::Http1, peer))
         }
