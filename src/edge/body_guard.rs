@@ -25,7 +25,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::limits::{EdgeLimits, InvalidLimit, Rate};
-use super::server::Conn;
+use super::server::Client;
 use super::server::credit::Credit;
 
 /// Gives an `HttpServer` those limits that it can have. Call it **before** `bind` and `listen`,
@@ -154,24 +154,25 @@ where
 
 /// Puts a watched payload in the place of a request's. `None` if there is nothing to watch.
 fn watch(request: &mut ServiceRequest, rate: Rate) -> Option<Rc<Watched>> {
-    if request.conn_data::<Rc<Conn>>().is_some() {
+    if Client::of(request).is_some() {
         return None;
     }
     let payload = request.take_payload();
     if matches!(payload, Payload::None) {
         return None;
     }
-    let watched = Rc::new(Watched { rate: Cell::new(rate), unread: Cell::new(None) });
+    let (payload, watched) = watched(payload, rate);
     request.extensions_mut().insert(Rc::clone(&watched));
-    let inner = WatchedPayload {
-        inner: payload,
-        credit: None,
-        timer: None,
-        over: false,
-        watched: Rc::clone(&watched),
-    };
-    request.set_payload(Payload::Stream { payload: Box::pin(inner) });
+    request.set_payload(payload);
     Some(watched)
+}
+
+/// A payload that is watched, and the watch.
+pub(super) fn watched(inner: Payload, rate: Rate) -> (Payload, Rc<Watched>) {
+    let watched = Rc::new(Watched { rate: Cell::new(rate), unread: Cell::new(None) });
+    let (credit, timer, over) = (None, None, false);
+    let inner = WatchedPayload { inner, credit, timer, over, watched: Rc::clone(&watched) };
+    (Payload::Stream { payload: Box::pin(inner) }, watched)
 }
 
 pin_project_lite::pin_project! {

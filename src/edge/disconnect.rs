@@ -1,14 +1,13 @@
 //! What becomes of a request whose client leaves.
 
 use std::future::{Ready, ready};
-use std::rc::Rc;
 
 use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
 use actix_web::http::Method;
 
-use super::server::Conn;
+use super::server::Client;
 
 /// What becomes of the work for a request whose client leaves before it is answered: wrap a route,
 /// a resource or a scope with it.
@@ -109,8 +108,8 @@ where
     forward_ready!(service);
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
-        if let Some(conn) = request.conn_data::<Rc<Conn>>() {
-            conn.set_disconnect(self.disconnect);
+        if let Some(client) = Client::of(&request) {
+            client.set_disconnect(self.disconnect);
         }
         self.service.call(request)
     }

@@ -24,7 +24,7 @@ use super::normalise::Ask;
 use super::panic_guard::Trial;
 use super::recover::{self, Payload, Phase};
 use super::request_context::REQUEST_ID;
-use super::server::Conn;
+use super::server::Client;
 use super::stack::Shared;
 use super::table::{FlightPhase, Listed};
 use super::watch::Watch;
@@ -98,8 +98,8 @@ struct Live {
     reads: Cell<bool>,
     /// As it is listed.
     phase: Cell<Option<FlightPhase>>,
-    /// The connection, if it is one of an [`EdgeServer`](super::EdgeServer).
-    conn: Option<Rc<Conn>>,
+    /// Who waits, if that is a client of an [`EdgeServer`](super::EdgeServer).
+    client: Option<Client>,
 }
 
 impl Live {
@@ -173,9 +173,9 @@ impl Exchange {
             let admission = shared.parts.admission.as_ref();
             let passage = admission.map(|admission| Passage::begin(admission, request));
             let listed = shared.list(&schedule, request);
-            let conn = request.conn_data::<Rc<Conn>>().map(Rc::clone);
-            if let Some(conn) = &conn {
-                conn.set_disconnect(Disconnect::usual(request.method()));
+            let client = Client::of(request);
+            if let Some(client) = &client {
+                client.set_disconnect(Disconnect::usual(request.method()));
             }
             Box::new(Live {
                 schedule,
@@ -187,7 +187,7 @@ impl Exchange {
                 trial: None,
                 reads: Cell::new(!request.method().is_safe()),
                 phase: Cell::new(None),
-                conn,
+                client,
             })
         });
         Self { shared: Rc::clone(shared), form, live }
@@ -350,14 +350,14 @@ impl Exchange {
         }
     }
 
-    /// Nobody waits any more. If the work goes on all the same, the connection that sees to it.
-    pub(super) fn detach(&mut self) -> Option<Rc<Conn>> {
+    /// Nobody waits any more. If the work goes on all the same, the one that sees to it.
+    pub(super) fn detach(&mut self) -> Option<Client> {
         // What waits to be admitted has not begun.
         let live = self.live.as_mut().filter(|live| live.entered)?;
-        let conn = live.conn.take().filter(|conn| conn.disconnect().goes_on())?;
+        let client = live.client.take().filter(|client| client.disconnect().goes_on())?;
         count(&self.shared.counters.clients_gone);
         live.access.detached();
-        Some(conn)
+        Some(client)
     }
 
     /// Nobody waits any more, and nothing was answered.

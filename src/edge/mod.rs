@@ -53,6 +53,8 @@ pub use exchange::EdgeCounts;
 pub use health::Probes;
 pub use in_flight::{InFlight, InFlightGuard};
 pub use json::{Json, JsonLimit};
+#[cfg(feature = "http2")]
+pub use limits::Http2Limits;
 pub use limits::{
     ConnectionLimits, EdgeLimits, HeadLimits, InvalidLimit, InvalidNetwork, Network, Rate,
 };

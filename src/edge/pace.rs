@@ -9,7 +9,7 @@ use actix_web::{Error, HttpMessage};
 
 use super::body_guard::Watched;
 use super::limits::Rate;
-use super::server::Conn;
+use super::server::Client;
 
 /// Gives a route, a resource or a scope other [rates](Rate) than the server's.
 ///
@@ -96,8 +96,8 @@ where
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let Pace { body, write } = self.pace;
-        if let Some(conn) = request.conn_data::<Rc<Conn>>() {
-            conn.set_rates(body, write);
+        if let Some(client) = Client::of(&request) {
+            client.set_rates(body, write);
         } else if let (Some(rate), Some(watched)) =
             (body, request.extensions().get::<Rc<Watched>>())
         {

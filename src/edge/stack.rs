@@ -285,7 +285,7 @@ impl<F> Drop for EdgeFuture<F> {
         let Some(mut exchange) = self.exchange.take() else { return };
         let inner = self.inner.take();
         match (inner, exchange.detach()) {
-            (Some(inner), Some(conn)) => conn.leave_behind((self.go_on)(inner, exchange)),
+            (Some(inner), Some(client)) => client.leave_behind((self.go_on)(inner, exchange)),
             (inner, _) => {
                 exchange.abandoned();
                 exchange.drop_guarded(inner);

@@ -60,6 +60,9 @@ pub struct EdgeLimits {
     /// kernel would cut before the limit, and nobody would count it. Linux only.
     #[serde(with = "duration")]
     pub tcp_user_timeout: Duration,
+    /// What a connection of HTTP/2 may take besides. With the feature `http2`.
+    #[cfg(feature = "http2")]
+    pub http2: Http2Limits,
 }
 
 impl Default for EdgeLimits {
@@ -71,7 +74,39 @@ impl Default for EdgeLimits {
             connections: ConnectionLimits::default(),
             handshake: seconds(5),
             tcp_user_timeout: seconds(60),
+            #[cfg(feature = "http2")]
+            http2: Http2Limits::default(),
         }
+    }
+}
+
+/// What a connection of HTTP/2 may take besides.
+#[cfg(feature = "http2")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Http2Limits {
+    /// Streams at a time. Default 100; 1 to 1000. The client is told; one that opens one more all
+    /// the same is cut. Many clients open up to 100 before they have heard it: lower, and those
+    /// are cut too when they begin with more.
+    pub streams: u32,
+    /// Streams that the client may reset, in a second and at once. Default 200; 1 to 10000. One more
+    /// cuts it. Lower than `streams`, it cuts people who leave a page while it loads.
+    pub resets: u32,
+}
+
+#[cfg(feature = "http2")]
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self { streams: 100, resets: 200 }
+    }
+}
+
+#[cfg(feature = "http2")]
+impl Http2Limits {
+    fn check(&self) -> Result<(), InvalidLimit> {
+        count("http2.streams", self.streams, 1..=1000)?;
+        count("http2.resets", self.resets, 1..=10_000)
     }
 }
 
@@ -240,7 +275,9 @@ impl EdgeLimits {
     ///
     /// [`InvalidLimit`] names the first that is wrong.
     pub fn check(&self) -> Result<(), InvalidLimit> {
-        let Self { head, body, write, connections, handshake, tcp_user_timeout } = self;
+        #[cfg(feature = "http2")]
+        self.http2.check()?;
+        let Self { head, body, write, connections, handshake, tcp_user_timeout, .. } = self;
         let long = SHORTEST..=seconds(600);
         time("head.timeout", head.timeout, long.clone())?;
         count("head.max_bytes", head.max_bytes, 1024..=128 * 1024)?;
@@ -329,6 +366,8 @@ pub(crate) fn expected(limit: &str) -> &'static str {
         "connections.requests" => "a whole number from 1 to 4294967295",
         "connections.age" => "a duration from connections.idle to 24h",
         "connections.age_jitter" => "a whole number from 0 to 50",
+        "http2.streams" => "a whole number from 1 to 1000",
+        "http2.resets" => "a whole number from 1 to 10000",
         "tcp_user_timeout" => "0ms, or a duration from write.idle to 1h",
         _ if limit.starts_with("panics.") => panic_guard::expected(limit),
         _ => admission::limits::expected(limit),
@@ -382,6 +421,17 @@ mod tests {
         check(|limits| limits.tcp_user_timeout = Duration::ZERO, None);
     }
 
+    #[cfg(feature = "http2")]
+    #[test]
+    fn streams_have_ranges_too() {
+        check(|limits| limits.http2 = Http2Limits { streams: 1, resets: 1 }, None);
+        check(|limits| limits.http2 = Http2Limits { streams: 1000, resets: 10_000 }, None);
+        check(|limits| limits.http2.streams = 0, Some("http2.streams"));
+        check(|limits| limits.http2.streams = 1001, Some("http2.streams"));
+        check(|limits| limits.http2.resets = 0, Some("http2.resets"));
+        check(|limits| limits.http2.resets = 10_001, Some("http2.resets"));
+    }
+
     #[test]
     fn limits_that_contradict_each_other_are_refused_by_name() {
         check(|limits| limits.body.grace = seconds(11), Some("body.grace"));
@@ -411,7 +461,8 @@ mod tests {
         }
         let mut found = Vec::new();
         leaves(&serde_json::to_value(EdgeLimits::default()).unwrap(), "", &mut found);
-        assert_eq!(found.len(), 19, "{found:?}");
+        let http2 = if cfg!(feature = "http2") { 2 } else { 0 };
+        assert_eq!(found.len(), 19 + http2, "{found:?}");
         for limit in found {
             assert_ne!(expected(&limit), expected("no limit"), "{limit}");
         }

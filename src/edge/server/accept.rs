@@ -25,7 +25,10 @@ use super::OnConnect;
 use super::census::{Census, Entry};
 use super::conn::Conn;
 use super::counts::{Connections, Event, Tally};
+use super::either::EitherIo;
 use super::expect::ExpectingFactory;
+#[cfg(feature = "http2")]
+use super::h2;
 use super::io::{GuardedIo, Transport};
 use super::service::GuardedFactory;
 use super::state::{Limits, State};
@@ -37,12 +40,18 @@ const DISCONNECT: Duration = Duration::from_secs(1);
 /// the step in which a slow reader is seen to make progress.
 const UNSENT_MAX: u32 = 32 * 1024;
 
+/// What a client may send of a body that nobody reads, with HTTP/2: of one, and of all.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
 /// What all workers and listeners of a server share.
 #[derive(Clone)]
 pub(super) struct Setup(Arc<Shared>);
 
 struct Shared {
     limits: Limits,
+    #[cfg(feature = "http2")]
+    http2: h2::Limits,
     age: Duration,
     age_jitter: u8,
     handshake: Duration,
@@ -64,6 +73,8 @@ impl Setup {
     ) -> Self {
         Self(Arc::new(Shared {
             limits: Limits::from(limits),
+            #[cfg(feature = "http2")]
+            http2: h2::Limits::from(limits),
             age: limits.connections.age,
             age_jitter: limits.connections.age_jitter,
             handshake: limits.handshake,
@@ -91,9 +102,16 @@ impl Setup {
         inner: T,
         peer: Option<SocketAddr>,
         entry: Entry,
-    ) -> GuardedIo<T> {
-        let state = State::new(self.0.limits, Instant::now() + self.lifetime(fastrand::f64()));
-        GuardedIo::new(inner, state, &self.0.tally, peer, entry)
+    ) -> EitherIo<T> {
+        let (dies, tally) =
+            (Instant::now() + self.lifetime(fastrand::f64()), Arc::clone(&self.0.tally));
+        #[cfg(feature = "http2")]
+        if inner.speaks_http2() {
+            let streams = h2::Streams::new(self.0.http2, dies, tally, peer);
+            return EitherIo::Http2(h2::StreamsIo::new(inner, streams, &self.0.stop, entry));
+        }
+        let state = State::new(self.0.limits, dies);
+        EitherIo::Http1(GuardedIo::new(inner, state, &tally, peer, entry))
     }
 
     /// The age that a connection may reach, by a number from 0 to 1.
@@ -174,11 +192,13 @@ where
             // that pipelines, must not wait until the client has acknowledged that.
             let _slower_without = stream.set_nodelay(true);
             let inner = transport(stream, setup.greeting()).await?;
-            Ok::<_, DispatchError>((setup.guard(inner, peer, entry), Protocol::Http1, peer))
+            let io = setup.guard(inner, peer, entry);
+            let protocol = io.protocol();
+            Ok::<_, DispatchError>((io, protocol, peer))
         }
     };
-    let served = apply_fn_factory(served, |(mut io, protocol, peer), served| {
-        let life = Life::of(&mut io);
+    let served = apply_fn_factory(served, |(mut io, protocol, peer): (EitherIo<T>, _, _), served| {
+        let life = io.life();
         let served = served.call((io, protocol, peer));
         async move {
             let ended = served.await;
@@ -195,27 +215,49 @@ where
 }
 
 /// A connection with the work that it may leave behind.
-struct Life {
-    conn: Rc<Conn>,
+pub(super) struct Life {
+    heir: Heir,
     /// It counts until that is done, so that nobody can leave behind more than so many.
     _entry: Option<Entry>,
 }
 
+/// Whose work it is.
+enum Heir {
+    Conn(Rc<Conn>),
+    #[cfg(feature = "http2")]
+    Streams(Rc<h2::Streams>),
+}
+
 impl Life {
-    fn of<T: Transport>(io: &mut GuardedIo<T>) -> Self {
-        Self { conn: Rc::clone(io.conn()), _entry: io.take_entry() }
+    pub(super) fn of_conn<T: Transport>(io: &mut GuardedIo<T>) -> Self {
+        Self { heir: Heir::Conn(Rc::clone(io.conn())), _entry: io.take_entry() }
+    }
+
+    #[cfg(feature = "http2")]
+    pub(super) fn of_streams<T: Transport>(io: &mut h2::StreamsIo<T>) -> Self {
+        Self { heir: Heir::Streams(Rc::clone(io.streams())), _entry: io.take_entry() }
     }
 
     async fn finish(self) {
-        if let Some(work) = self.conn.inherit() {
-            work.await;
+        match &self.heir {
+            Heir::Conn(conn) => {
+                if let Some(work) = conn.inherit() {
+                    work.await;
+                }
+            }
+            #[cfg(feature = "http2")]
+            Heir::Streams(streams) => std::future::poll_fn(|cx| streams.poll_empty(cx)).await,
         }
     }
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        drop(self.conn.inherit());
+        match &self.heir {
+            Heir::Conn(conn) => drop(conn.inherit()),
+            #[cfg(feature = "http2")]
+            Heir::Streams(streams) => streams.forsake(),
+        }
     }
 }
 
@@ -225,7 +267,7 @@ fn http<S, B, T>(
     setup: Setup,
     address: SocketAddr,
 ) -> impl ServiceFactory<
-    (GuardedIo<T>, Protocol, Option<SocketAddr>),
+    (EitherIo<T>, Protocol, Option<SocketAddr>),
     Config = (),
     Response = (),
     Error = DispatchError,
@@ -241,6 +283,9 @@ where
     T: Transport,
 {
     let (stop, made) = (setup.0.stop.clone(), Rc::default());
+    let app = GuardedFactory::new(app, Rc::clone(&made));
+    #[cfg(feature = "http2")]
+    let app = h2::StreamsFactory::new(app);
     HttpService::build()
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(Duration::ZERO)
@@ -251,14 +296,16 @@ where
             let stop = stop.clone();
             async move { stop.notified().await }
         })
-        .on_connect_ext(move |io: &GuardedIo<T>, data: &mut Extensions| {
+        .h2_initial_window_size(STREAM_WINDOW)
+        .h2_initial_connection_window_size(CONNECTION_WINDOW)
+        .on_connect_ext(move |io: &EitherIo<T>, data: &mut Extensions| {
             if let Some(callback) = &setup.0.on_connect {
                 callback(io.socket(), data);
             }
-            data.insert(Rc::clone(io.conn()));
+            io.introduce(data);
         })
-        .expect(ExpectingFactory::new(Rc::clone(&made)))
-        .finish(GuardedFactory::new(app, made))
+        .expect(ExpectingFactory::new(made))
+        .finish(app)
 }
 
 #[cfg(test)]

@@ -37,6 +37,13 @@ pub struct ConnectionCounts {
     pub idle: u64,
     /// Closed while idle: it was old.
     pub age: u64,
+    /// Cut: it opened [more streams](crate::edge::EdgeLimits) at a time than it was told it may.
+    /// HTTP/2 only, as the next two.
+    pub too_many_streams: u64,
+    /// Cut: it reset too many streams in a second.
+    pub reset_flood: u64,
+    /// Cut: it went on to open streams after it was asked to leave.
+    pub outstayed: u64,
     /// The client broke the protocol, below the application: a malformed head or body.
     pub malformed: u64,
 }
@@ -65,6 +72,9 @@ impl Connections {
             write_too_slow: count(Event::Ended(Reason::WriteTooSlow)),
             idle: count(Event::Ended(Reason::Idle)),
             age: count(Event::Ended(Reason::Age)),
+            too_many_streams: count(Event::Ended(Reason::TooManyStreams)),
+            reset_flood: count(Event::Ended(Reason::ResetFlood)),
+            outstayed: count(Event::Ended(Reason::Outstayed)),
             malformed: count(Event::Malformed),
         }
     }
@@ -93,7 +103,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    const COUNT: usize = 13;
+    const COUNT: usize = 16;
 
     const fn index(self) -> usize {
         match self {
@@ -110,6 +120,9 @@ impl Event {
             Self::Ended(Reason::WriteTooSlow) => 10,
             Self::Ended(Reason::Idle) => 11,
             Self::Ended(Reason::Age) => 12,
+            Self::Ended(Reason::TooManyStreams) => 13,
+            Self::Ended(Reason::ResetFlood) => 14,
+            Self::Ended(Reason::Outstayed) => 15,
         }
     }
 }
@@ -155,6 +168,9 @@ mod tests {
             ended(Reason::WriteTooSlow),
             ended(Reason::Idle),
             ended(Reason::Age),
+            ended(Reason::TooManyStreams),
+            ended(Reason::ResetFlood),
+            ended(Reason::Outstayed),
         ];
         assert_eq!(events.len(), Event::COUNT);
         for (event, count) in events {

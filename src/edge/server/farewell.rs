@@ -29,7 +29,10 @@ impl Farewell {
             | Reason::BodyUnread
             | Reason::WriteTooSlow
             | Reason::Idle
-            | Reason::Age => None,
+            | Reason::Age
+            | Reason::TooManyStreams
+            | Reason::ResetFlood
+            | Reason::Outstayed => None,
         }
     }
 

@@ -43,6 +43,12 @@ const ASK_AFTER: Duration = Duration::from_millis(200);
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
     /// The socket at the bottom.
     fn socket(&self) -> &TcpStream;
+
+    /// Whether both sides have agreed on HTTP/2.
+    #[cfg(feature = "http2")]
+    fn speaks_http2(&self) -> bool {
+        false
+    }
 }
 
 impl Transport for TcpStream {
@@ -58,7 +64,7 @@ enum Read {
     End,
 }
 
-/// The stream that the dispatcher is given.
+/// The stream that the dispatcher of HTTP/1.1 is given.
 #[derive(Debug)]
 pub(super) struct GuardedIo<T> {
     inner: T,

@@ -8,17 +8,23 @@
 //! | `service`, `expect`, `payload` | requests, answers and bodies |
 //! | `presence`, `farewell` | whether the client is still there, and what it is told without the app |
 //! | `conn` | what these share |
+//! | `client` | who waits for a request, for what is around the app |
+//! | `either`, `h2` | the choice between this and HTTP/2, and that |
 //! | `census`, `counts` | how many connections there are, and what became of the others |
 
 mod accept;
 mod ahead;
 mod census;
 mod chunks;
+mod client;
 mod conn;
 mod counts;
 pub(super) mod credit;
+mod either;
 mod expect;
 mod farewell;
+#[cfg(feature = "http2")]
+mod h2;
 mod io;
 mod payload;
 mod presence;
@@ -46,7 +52,7 @@ use super::backlog;
 use super::limits::{EdgeLimits, InvalidLimit};
 use accept::Setup;
 
-pub(crate) use conn::Conn;
+pub(crate) use client::Client;
 pub use counts::{ConnectionCounts, Connections};
 
 /// LIMIT: threads that serve; actix-server takes no more.
@@ -108,14 +114,44 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// **`Upgrade`** that the app does not follow ends the connection after an ordinary answer, which says
 /// so; actix-web's own says `connection: upgrade`, and ends it too.
 ///
-/// **HTTP/2** is not served: actix-web has no limits on its streams, headers and idle
-/// connections, and does not drain it. Let it end at a proxy.
+/// # HTTP/2
+///
+/// Off by default; let it end at a proxy. With the feature `http2`, `EdgeServer::http2` offers it to
+/// clients that come over TLS; without TLS it is never spoken. actix-web has no limits on its streams,
+/// headers and idle connections, never cancels its requests, and does not drain it. So the frames that
+/// pass are read here, which gives each connection these limits:
+///
+/// | who | is cut after |
+/// |---|---|
+/// | sends the first head slowly, or another | [`head.timeout`](super::HeadLimits::timeout), by a reset; in good order if nothing of it came |
+/// | sends a head without end | [`head.max_bytes`](super::HeadLimits::max_bytes) as compressed, by a reset; one that is larger only when it is read is answered 431 |
+/// | sends a body slowly | [`body`](EdgeLimits::body), as above; the connection stays |
+/// | takes nothing of what is written, or grants no window for it | [`write`](EdgeLimits::write), by a reset |
+/// | has no stream open | [`connections.idle`](super::ConnectionLimits::idle), whatever pings it sends |
+/// | opens too many streams at a time, of which it was told | `http2.streams`, by a reset |
+/// | resets streams again and again | `http2.resets`, by a reset |
+///
+/// Of requests that are still worked on although their streams were reset, there are `http2.streams`
+/// too; one more is answered 503 `admission.overloaded`. When a connection has its age, or its number of
+/// requests, or the server stops, the client is asked to open no more streams, and the connection is
+/// closed when none is open. Until then it may open `http2.streams` late ones. When
+/// the connection ends, or a stream without a body to come is reset, [`Disconnect`](super::Disconnect)
+/// says what becomes of the work.
+///
+/// **What stays open:** the rate of writing is one for the connection, so a client that takes a little of
+/// one response can hold others, up to `http2.streams`; [`Pace`](super::Pace) makes all of them
+/// wait. A limit that is exceeded by one stream can only end all of them. A body that nobody reads
+/// is noticed by `h2` alone, which resets its stream. Small frames that open and reset nothing are
+/// not counted. `Expect: 100-continue` is not answered before the response. A stream
+/// that is reset while its body is still to come is noticed when the body is read.
 pub struct EdgeServer<F, I, S, B> {
     factory: F,
     limits: EdgeLimits,
     connections: Connections,
     on_connect: Option<Arc<OnConnect>>,
     h1_allow_half_closed: bool,
+    #[cfg(feature = "http2")]
+    http2: bool,
     workers: usize,
     backlog: i32,
     shutdown_timeout: Duration,
@@ -130,7 +166,7 @@ type Types<I, S, B> = PhantomData<fn() -> (I, S, B)>;
 struct Listener {
     socket: TcpListener,
     #[cfg(feature = "tls")]
-    tls: Option<tokio_rustls::TlsAcceptor>,
+    tls: Option<rustls::ServerConfig>,
 }
 
 impl<F, I, S, B> EdgeServer<F, I, S, B>
@@ -155,6 +191,8 @@ where
             connections: Connections::default(),
             on_connect: None,
             h1_allow_half_closed: true,
+            #[cfg(feature = "http2")]
+            http2: false,
             workers: workers.min(WORKERS_MAX),
             backlog: backlog::QUEUE_MAX,
             shutdown_timeout: Duration::from_secs(30),
@@ -195,6 +233,15 @@ where
     #[must_use]
     pub const fn h1_allow_half_closed(mut self, allow: bool) -> Self {
         self.h1_allow_half_closed = allow;
+        self
+    }
+
+    /// Whether clients may speak HTTP/2, where they come over [TLS](Self::listen_tls). Default
+    /// `false`: read [what stays open](Self#http2) first.
+    #[cfg(feature = "http2")]
+    #[must_use]
+    pub const fn http2(mut self, on: bool) -> Self {
+        self.http2 = on;
         self
     }
 
@@ -258,7 +305,7 @@ where
     }
 
     /// Serves this listener over TLS. The configuration's protocols are replaced: HTTP/1.1 is the
-    /// only one.
+    /// only one, unless HTTP/2 was turned on.
     ///
     /// # Errors
     ///
@@ -267,10 +314,9 @@ where
     pub fn listen_tls(
         self,
         listener: TcpListener,
-        mut config: rustls::ServerConfig,
+        config: rustls::ServerConfig,
     ) -> std_io::Result<Self> {
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        self.add(Listener { socket: listener, tls: Some(Arc::new(config).into()) })
+        self.add(Listener { socket: listener, tls: Some(config) })
     }
 
     fn add(mut self, listener: Listener) -> std_io::Result<Self> {
@@ -311,7 +357,11 @@ where
             let (factory, setup) = (self.factory.clone(), setup.clone());
             let name = format!("edge-{address}");
             #[cfg(feature = "tls")]
-            if let Some(acceptor) = listener.tls {
+            if let Some(config) = listener.tls {
+                #[cfg(feature = "http2")]
+                let acceptor = tls::acceptor(config, self.http2);
+                #[cfg(not(feature = "http2"))]
+                let acceptor = tls::acceptor(config);
                 let serve = move || {
                     let acceptor = acceptor.clone();
                     accept::service(

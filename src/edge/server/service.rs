@@ -147,7 +147,7 @@ fn wants_websocket(request: &Request) -> bool {
 }
 
 /// The bytes of a head as most clients write it.
-fn size(request: &Request) -> usize {
+pub(super) fn size(request: &Request) -> usize {
     let line = request.method().as_str().len() + "  HTTP/1.1\r\n\r\n".len();
     let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
     let header = |name: &str, value: &[u8]| name.len() + value.len() + ": \r\n".len();

@@ -3,8 +3,10 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use actix_http::error::DispatchError;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -14,9 +16,31 @@ use super::accept::Greeting;
 use super::counts::Event;
 use super::io::Transport;
 
+/// As peers name it to each other.
+#[cfg(feature = "http2")]
+const HTTP2: &[u8] = b"h2";
+
+/// Speaks these protocols, and no others.
+pub(super) fn acceptor(
+    mut config: ServerConfig,
+    #[cfg(feature = "http2")] http2: bool,
+) -> TlsAcceptor {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    #[cfg(feature = "http2")]
+    if http2 {
+        config.alpn_protocols.insert(0, HTTP2.to_vec());
+    }
+    Arc::new(config).into()
+}
+
 impl Transport for TlsStream<TcpStream> {
     fn socket(&self) -> &TcpStream {
         self.get_ref().0
+    }
+
+    #[cfg(feature = "http2")]
+    fn speaks_http2(&self) -> bool {
+        self.get_ref().1.alpn_protocol() == Some(HTTP2)
     }
 }
 

@@ -54,8 +54,9 @@ impl From<&EdgeLimits> for Limits {
     }
 }
 
-/// Why a connection was ended by us.
+/// Why a connection was ended by us. The last three need streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(feature = "http2"), allow(dead_code, reason = "without streams nobody has too many"))]
 pub(super) enum Reason {
     HeadTimeout,
     HeadTooLarge,
@@ -64,6 +65,9 @@ pub(super) enum Reason {
     WriteTooSlow,
     Idle,
     Age,
+    TooManyStreams,
+    ResetFlood,
+    Outstayed,
 }
 
 /// What the connection's task does at the end of a turn.
