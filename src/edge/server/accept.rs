@@ -97,12 +97,7 @@ impl Setup {
         })
     }
 
-    fn guard<T: Transport>(
-        &self,
-        inner: T,
-        peer: Option<SocketAddr>,
-        entry: Entry,
-    ) -> EitherIo<T> {
+    fn guard<T: Transport>(&self, inner: T, peer: Option<SocketAddr>, entry: Entry) -> EitherIo<T> {
         let (dies, tally) =
             (Instant::now() + self.lifetime(fastrand::f64()), Arc::clone(&self.0.tally));
         #[cfg(feature = "http2")]
@@ -197,15 +192,16 @@ where
             Ok::<_, DispatchError>((io, protocol, peer))
         }
     };
-    let served = apply_fn_factory(served, |(mut io, protocol, peer): (EitherIo<T>, _, _), served| {
-        let life = io.life();
-        let served = served.call((io, protocol, peer));
-        async move {
-            let ended = served.await;
-            life.finish().await;
-            ended
-        }
-    });
+    let served =
+        apply_fn_factory(served, |(mut io, protocol, peer): (EitherIo<T>, _, _), served| {
+            let life = io.life();
+            let served = served.call((io, protocol, peer));
+            async move {
+                let ended = served.await;
+                life.finish().await;
+                ended
+            }
+        });
     fn_service(accept).and_then(served).map_err(move |error: DispatchError| {
         if matches!(error, DispatchError::Parse(_)) {
             tally.count(Event::Malformed);

@@ -69,7 +69,12 @@ where
 
     fn call(&self, mut request: Request) -> Self::Future {
         let Some(streams) = request.conn_data::<Rc<Streams>>().map(Rc::clone) else {
-            return Answering { app: Some(self.0.call(request)), lease: None, left: None, no: None };
+            return Answering {
+                app: Some(self.0.call(request)),
+                lease: None,
+                left: None,
+                no: None,
+            };
         };
         let (lease, no) = enter(&streams, &mut request);
         let app = no.is_none().then(|| self.0.call(request));

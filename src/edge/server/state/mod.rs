@@ -56,7 +56,10 @@ impl From<&EdgeLimits> for Limits {
 
 /// Why a connection was ended by us. The last three need streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(feature = "http2"), allow(dead_code, reason = "without streams nobody has too many"))]
+#[cfg_attr(
+    not(feature = "http2"),
+    allow(dead_code, reason = "without streams nobody has too many")
+)]
 pub(super) enum Reason {
     HeadTimeout,
     HeadTooLarge,

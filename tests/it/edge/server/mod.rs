@@ -4,8 +4,12 @@
 mod bodies; // drips, refusals, other rates
 mod connections; // floods, age, leaving
 mod drain; // the way out, with what may be under way
+#[cfg(feature = "tls")]
+mod encrypted; // a server behind TLS
 mod hardened; // what actix-web's own server can have
 mod heads; // slow, large, second, smuggled
+#[cfg(feature = "http2")]
+mod http2; // many streams
 mod leaving; // what becomes of the work
 mod mixed; // all of it at once
 mod pipelining; // more than is answered

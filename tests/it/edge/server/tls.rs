@@ -1,39 +1,18 @@
 //! The same limits below a handshake.
 
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpRequest, web};
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use steadfast::edge::{Connections, EdgeServer};
+use actix_web::{HttpRequest, web};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::encrypted::{Encrypted, PATIENCE};
 use super::support::{limits, ms};
 use crate::edge::support::eventually;
 use crate::support::attackers::Attacker;
-
-const PATIENCE: Duration = Duration::from_secs(10);
-
-struct Encrypted {
-    address: std::net::SocketAddr,
-    connections: Connections,
-    handle: ServerHandle,
-    client: Arc<ClientConfig>,
-}
-
-impl Drop for Encrypted {
-    fn drop(&mut self) {
-        drop(self.handle.stop(false));
-    }
-}
 
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
@@ -53,49 +32,10 @@ async fn work() -> String {
 }
 
 fn start() -> Encrypted {
-    steadfast::tls::install_default_provider();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = made.cert.der().clone();
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config = ServerConfig::builder().with_no_client_auth();
-    let config = config.with_single_cert(vec![certificate.clone()], key.into()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let mut client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (started, starting) = mpsc::channel();
-    std::thread::spawn(move || {
-        actix_web::rt::System::new().block_on(async move {
-            let scheme = async |request: HttpRequest| request.connection_info().scheme().to_owned();
-            let app = move || {
-                App::new().route("/", web::get().to(scheme)).route("/work", web::get().to(work))
-            };
-            let server = EdgeServer::new(app).limits(limits()).unwrap().workers(1);
-            let connections = server.connections();
-            let listening = server.disable_signals().listen_tls(listener, config).unwrap();
-            let server = listening.run().unwrap();
-            started.send((server.handle(), connections)).unwrap();
-            server.await.unwrap();
-        });
-    });
-    let (handle, connections) = starting.recv_timeout(PATIENCE).unwrap();
-    Encrypted { address, connections, handle, client: Arc::new(client) }
-}
-
-impl Encrypted {
-    async fn connect(&self) -> TlsStream<TcpStream> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(Arc::clone(&self.client));
-        timeout(PATIENCE, connector.connect(name, stream)).await.unwrap().unwrap()
-    }
-
-    async fn empty(&self) {
-        eventually("the gauge returns to zero", || self.connections.counts().open == 0).await;
-    }
+    let scheme = async |request: HttpRequest| request.connection_info().scheme().to_owned();
+    Encrypted::start(limits(), move |app| {
+        app.route("/", web::get().to(scheme)).route("/work", web::get().to(work));
+    })
 }
 
 /// Everything until the server ends it, and how it did.
@@ -118,7 +58,7 @@ async fn a_request_is_answered_and_the_idle_connection_closed_in_good_order() {
     let idle = limits().connections.idle;
     assert!(begun.elapsed() >= idle - ms(30) && begun.elapsed() < idle + ms(1000));
     server.empty().await;
-    assert_eq!(server.connections.counts().idle, 1);
+    assert_eq!(server.counts().idle, 1);
 }
 
 #[tokio::test]
@@ -132,7 +72,7 @@ async fn a_handshake_that_never_ends_is_cut() {
     attacker.send("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     attacker.ended().await;
     server.empty().await;
-    let counts = server.connections.counts();
+    let counts = server.counts();
     assert_eq!((counts.handshake_timeout, counts.handshake_failed), (1, 1));
 }
 
