@@ -130,6 +130,8 @@ fn each_range_holds_at_its_ends_and_not_one_past_them() {
         ("health.wedged_after", ["100ms", "10m"], ["99ms", "10m1ms"]),
         ("drain.delay", ["0ms", "5m"], ["5m1ms", "1d"]),
         ("edge.tcp_user_timeout", ["0ms", "1h"], ["29s", "1h1ms"]),
+        #[cfg(feature = "http2")]
+        ("edge.http2.streams", ["1", "1000"], ["0", "1001"]),
         ("edge.head.max_bytes", ["1024", "131072"], ["1023", "131073"]),
         ("edge.connections.age", ["1m", "1d"], ["59s", "1d1ms"]),
         ("admission.limit", ["0", "1000000"], ["1000001", "2000000"]),

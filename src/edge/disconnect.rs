@@ -34,6 +34,9 @@ use super::server::Client;
 /// answers with a reset. `Finish` does not ask, nor is a client of HTTP/1.0 asked: they are
 /// answered, and nobody may be there.
 ///
+/// Over HTTP/2 a client leaves when it resets the stream, or its connection ends; there is no half
+/// to close, and `Finish` is as `Detach`.
+///
 /// It works below an [`Edge`](super::Edge) or a [`RequestGuard`](super::RequestGuard) in an
 /// [`EdgeServer`](super::EdgeServer). In actix-web's `HttpServer`, a reset drops all work, and a close none.
 ///

@@ -15,7 +15,8 @@ use super::server::Client;
 ///
 /// The innermost one decides, for each direction by itself. It holds for one request, under an
 /// [`EdgeServer`](super::EdgeServer); below a [`BodyGuard`](super::BodyGuard) only `upload` does, and
-/// without either nothing.
+/// without either nothing. Over HTTP/2 all responses of a connection share one rate: the most patient
+/// of its requests decides, until none is left.
 ///
 /// ```
 /// use std::time::Duration;

@@ -2,8 +2,11 @@
 
 use std::rc::Rc;
 
+#[cfg(feature = "http2")]
 use actix_web::HttpMessage;
 use actix_web::dev::ServiceRequest;
+#[cfg(feature = "http2")]
+use actix_web::http::Version;
 use futures_util::future::LocalBoxFuture;
 
 use super::conn::Conn;
@@ -24,7 +27,9 @@ pub(crate) enum Client {
 impl Client {
     pub(crate) fn of(request: &ServiceRequest) -> Option<Self> {
         #[cfg(feature = "http2")]
-        if let Some(stream) = request.extensions().get::<Rc<Stream>>() {
+        if request.version() == Version::HTTP_2
+            && let Some(stream) = request.extensions().get::<Rc<Stream>>()
+        {
             return Some(Self::Stream(Rc::clone(stream)));
         }
         request.conn_data::<Rc<Conn>>().map(|conn| Self::Conn(Rc::clone(conn)))

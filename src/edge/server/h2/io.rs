@@ -53,6 +53,8 @@ impl<T: Transport> StreamsIo<T> {
         entry: Entry,
     ) -> Self {
         let stop = stop.clone();
+        // Frames are small, and the client answers none of them before it has the next.
+        let _slower_without = inner.socket().set_nodelay(true);
         Self {
             inner,
             streams,
@@ -86,6 +88,7 @@ impl<T: Transport> StreamsIo<T> {
             self.stop = None;
             self.streams.tell(State::drains);
         }
+        // LIMIT: it is asked to leave once, and closed or killed once; else it waits.
         loop {
             let now = Instant::now();
             match self.streams.tick(now, cx) {

@@ -13,6 +13,7 @@ use actix_http::{BoxedPayloadStream, HttpMessage, Request, Response};
 use actix_service::{Service, ServiceFactory};
 use actix_web::HttpResponse;
 use actix_web::dev::Payload;
+use actix_web::http::Version;
 use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
 use steadfast_actors::kernel::Code;
@@ -68,7 +69,9 @@ where
     }
 
     fn call(&self, mut request: Request) -> Self::Future {
-        let Some(streams) = request.conn_data::<Rc<Streams>>().map(Rc::clone) else {
+        let http2 = request.version() == Version::HTTP_2;
+        let Some(streams) = request.conn_data::<Rc<Streams>>().filter(|_| http2).map(Rc::clone)
+        else {
             return Answering {
                 app: Some(self.0.call(request)),
                 lease: None,

@@ -41,6 +41,8 @@ pub(in super::super) struct Streams {
     /// LIMIT: `limits.streams`; more are refused.
     live: RefCell<Slab<Rc<Stream>>>,
     handed: Cell<usize>,
+    /// Something was held back until all is written.
+    held: Cell<bool>,
     /// How many streams had been reset at the end of the last turn, when `h2` knows which.
     resets: Cell<u64>,
     gone: Cell<bool>,
@@ -70,6 +72,7 @@ impl Streams {
             heir: RefCell::new(None),
             live: RefCell::new(Slab::new()),
             handed: Cell::new(0),
+            held: Cell::new(false),
             resets: Cell::new(0),
             gone: Cell::new(false),
             forsaken: Cell::new(false),
@@ -108,7 +111,8 @@ impl Streams {
     /// The client has taken all there was.
     pub(super) fn flushed(&self) {
         self.tell(State::flushed);
-        if self.handed.take() > 0 {
+        self.handed.set(0);
+        if self.held.take() {
             self.wake_all();
         }
     }
@@ -329,11 +333,12 @@ impl Lease {
     /// Whether more of the response may be handed over now. The task is woken when it may.
     pub(super) fn may_hand_over(&self) -> bool {
         let streams = &self.stream.streams;
-        let may = streams.handed.get() < TURN_MAX;
+        let may = streams.handed.get() < TURN_MAX && !streams.tell(|state| state.is_blocked());
         if !may {
+            streams.held.set(true);
             streams.wake_task();
         }
-        may && !streams.tell(|state| state.is_blocked())
+        may
     }
 
     /// More of the response is asked of the app.

@@ -246,6 +246,26 @@ async fn requests_are_answered_side_by_side() {
 }
 
 #[tokio::test]
+async fn large_windows_are_used_and_nothing_gets_stuck() {
+    let (server, seen) = start(limits());
+    let stream = server.connect().await;
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(1 << 30).initial_connection_window_size(1 << 30);
+    let (send, connection) = builder.handshake(stream).await.unwrap();
+    let mut client = Client { send, connection: tokio::spawn(connection) };
+    let mut responses = Vec::new();
+    for _ in 0..3 {
+        responses.push(client.ask(Method::GET, "/big").await);
+    }
+    let read = responses.into_iter().map(read);
+    for (status, body) in futures_util::future::join_all(read).await {
+        assert_eq!((status, body.len()), (200, BIG));
+    }
+    eventually("all of it is over", || seen.dropped() == 3).await;
+    assert_eq!(server.counts().write_too_slow, 0);
+}
+
+#[tokio::test]
 async fn it_is_neither_offered_nor_spoken_without_the_switch() {
     let server = Encrypted::start(limits(), |app| {
         app.route("/", web::get().to(|| async { "hello" }));
