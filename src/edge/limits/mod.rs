@@ -1,5 +1,7 @@
 //! How long a connection may take over what, and how many there may be.
 
+#[cfg(feature = "http2")]
+mod http2;
 mod network;
 
 use std::net::IpAddr;
@@ -12,6 +14,8 @@ use steadfast_actors::kernel::{Code, Fault};
 use super::{admission, panic_guard};
 use crate::config::duration;
 
+#[cfg(feature = "http2")]
+pub use http2::Http2Limits;
 use network::masked;
 pub use network::{InvalidNetwork, Network};
 
@@ -77,36 +81,6 @@ impl Default for EdgeLimits {
             #[cfg(feature = "http2")]
             http2: Http2Limits::default(),
         }
-    }
-}
-
-/// What a connection of HTTP/2 may take besides.
-#[cfg(feature = "http2")]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[non_exhaustive]
-pub struct Http2Limits {
-    /// Streams at a time. Default 100; 1 to 1000. The client is told; one that opens one more all
-    /// the same is cut. Many clients open up to 100 before they have heard it: lower, and those
-    /// are cut too when they begin with more.
-    pub streams: u32,
-    /// Streams that the client may reset, in a second and at once. Default 200; 1 to 10000. One more
-    /// cuts it. Lower than `streams`, it cuts people who leave a page while it loads.
-    pub resets: u32,
-}
-
-#[cfg(feature = "http2")]
-impl Default for Http2Limits {
-    fn default() -> Self {
-        Self { streams: 100, resets: 200 }
-    }
-}
-
-#[cfg(feature = "http2")]
-impl Http2Limits {
-    fn check(&self) -> Result<(), InvalidLimit> {
-        count("http2.streams", self.streams, 1..=1000)?;
-        count("http2.resets", self.resets, 1..=10_000)
     }
 }
 
@@ -419,17 +393,6 @@ mod tests {
         check(|limits| limits.connections.age_jitter = 51, Some("connections.age_jitter"));
         check(|limits| limits.handshake = ms(99), Some("handshake"));
         check(|limits| limits.tcp_user_timeout = Duration::ZERO, None);
-    }
-
-    #[cfg(feature = "http2")]
-    #[test]
-    fn streams_have_ranges_too() {
-        check(|limits| limits.http2 = Http2Limits { streams: 1, resets: 1 }, None);
-        check(|limits| limits.http2 = Http2Limits { streams: 1000, resets: 10_000 }, None);
-        check(|limits| limits.http2.streams = 0, Some("http2.streams"));
-        check(|limits| limits.http2.streams = 1001, Some("http2.streams"));
-        check(|limits| limits.http2.resets = 0, Some("http2.resets"));
-        check(|limits| limits.http2.resets = 10_001, Some("http2.resets"));
     }
 
     #[test]

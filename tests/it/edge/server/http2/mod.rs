@@ -1,0 +1,5 @@
+//! The same limits over HTTP/2, and those that only it needs.
+
+mod attacks; // more than there may be of anything
+mod streams; // requests side by side, and how they end
+mod support; // an honest client, and one that knows no rules
