@@ -35,7 +35,7 @@ use super::state::{Limits, State};
 use crate::edge::limits::EdgeLimits;
 
 /// For a client to take the end of an answer and to leave; actix-web's default.
-const DISCONNECT: Duration = Duration::from_secs(1);
+pub(super) const DISCONNECT: Duration = Duration::from_secs(1);
 /// What the kernel may hold that it has not sent. It wakes a writer at half of it, so this is
 /// the step in which a slow reader is seen to make progress.
 const UNSENT_MAX: u32 = 32 * 1024;

@@ -17,7 +17,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::bytes::{Buf, BytesMut};
 
-use super::super::accept::reset;
+use super::super::accept::{DISCONNECT, reset};
 use super::super::census::Entry;
 use super::super::io::Transport;
 use super::super::state::Reason;
@@ -40,6 +40,8 @@ pub(in super::super) struct StreamsIo<T> {
     greeted: bool,
     /// The dispatcher was told that the client has left.
     closed: bool,
+    /// Nothing more is written, and until when the client may take what was.
+    shut: Option<Instant>,
     /// What goes out before anything else. LIMIT: one greeting, two farewells.
     ours: BytesMut,
     entry: Option<Entry>,
@@ -63,6 +65,7 @@ impl<T: Transport> StreamsIo<T> {
             stop: Some(Box::pin(async move { stop.notified().await })),
             greeted: false,
             closed: false,
+            shut: None,
             ours: BytesMut::new(),
             entry: Some(entry),
         }
@@ -150,6 +153,24 @@ impl<T: Transport> StreamsIo<T> {
     fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.write_ours(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    /// Ready when the client has closed its side too, or has had its time. A socket that is closed
+    /// with something unread is reset, and with it what the client has not taken yet.
+    fn linger(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut space = [0; 1024];
+        loop {
+            let now = Instant::now();
+            let mut buffer = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && now < until => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if now < until && self.arm(Some(until), now, cx) => {
+                    return Poll::Pending;
+                }
+                Poll::Pending => return Poll::Ready(()),
+            }
+        }
     }
 
     /// Ends a turn that has to wait for the client to take something.
@@ -253,9 +274,14 @@ impl<T: Transport> AsyncWrite for StreamsIo<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.inner).poll_shutdown(cx) {
-            Poll::Pending => this.blocked(cx),
-            ended @ Poll::Ready(_) => ended,
-        }
+        let until = match this.shut {
+            Some(until) => until,
+            None => match Pin::new(&mut this.inner).poll_shutdown(cx) {
+                Poll::Pending => return this.blocked(cx),
+                Poll::Ready(Ok(())) => *this.shut.insert(Instant::now() + DISCONNECT),
+                failed @ Poll::Ready(Err(_)) => return failed,
+            },
+        };
+        this.linger(until, cx).map(Ok)
     }
 }

@@ -59,14 +59,15 @@ async fn an_idle_connection_is_closed_in_good_order_whatever_it_pings() {
     let mut pinging = Raw::connect(&server).await;
     pinging.get(1, "/").await;
     pinging.begun = Instant::now();
-    for _ in 0..100 {
+    for _ in 0..200 {
         pinging.send(frame(PING, 0, 0, b"12345678")).await;
         sleep(ms(20)).await;
         if server.counts().open == 0 {
             break;
         }
     }
-    assert!(pinging.begun.elapsed() < limits().connections.idle + ms(1000));
+    // It is closed, and has a second to close too, which it does not take.
+    assert!(pinging.begun.elapsed() < limits().connections.idle + ms(2500));
     server.empty().await;
     assert_eq!(server.counts().idle, 2);
 }
@@ -129,16 +130,15 @@ async fn after_its_last_request_the_client_is_asked_to_leave() {
     let mut attacker = Raw::connect(&server).await;
     for n in 0..3 {
         attacker.get(2 * n + 1, "/work/60000").await;
-        sleep(ms(20)).await;
     }
+    let farewell = frame(7, 0, 0, &[0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
+    attacker.hear(&farewell).await;
     for n in 3..8 {
         let id = 2 * n + 1;
         attacker.get(id, "/work/1").await;
         attacker.send(frame(RESET, 0, id, &8_u32.to_be_bytes())).await;
     }
-    let (heard, _, in_good_order) = attacker.ended().await;
-    let farewell = frame(7, 0, 0, &[0x7F, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]);
-    assert!(heard.windows(farewell.len()).any(|window| window == farewell));
+    let (_, _, in_good_order) = attacker.ended().await;
     assert!(!in_good_order);
     server.empty().await;
     assert_eq!(server.counts().outstayed, 1);

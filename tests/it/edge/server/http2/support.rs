@@ -196,6 +196,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 impl Raw {
     pub(super) async fn connect(server: &Encrypted) -> Self {
         let mut stream = server.connect().await;
+        stream.get_ref().0.set_nodelay(true).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
         Self { stream, begun: Instant::now() }
@@ -209,6 +210,15 @@ impl Raw {
 
     pub(super) async fn get(&mut self, stream: u32, path: &str) {
         self.send(frame(HEADERS, 0x5, stream, &head(path))).await;
+    }
+
+    /// Waits until the server says this.
+    pub(super) async fn hear(&mut self, what: &[u8]) {
+        let mut heard = Vec::new();
+        while !heard.windows(what.len()).any(|window| window == what) {
+            let read = self.stream.read_buf(&mut heard);
+            assert_ne!(timeout(PATIENCE, read).await.unwrap().unwrap(), 0, "{heard:?}");
+        }
     }
 
     /// Everything until the server ends it, when, and whether in good order.
