@@ -101,8 +101,8 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// [`Disconnect`](super::Disconnect) says what becomes of the work for a client that leaves.
 ///
 /// **Pipelined requests** are answered in order. Of those that came before their predecessors were
-/// answered, 16 wait in actix-web at most and 8 KiB in front of it; the rest stays with the kernel.
-/// There, so does the news that the client has left.
+/// answered, 8 KiB and one buffer wait in front of actix-web, which is given one request at a time; the
+/// rest stays with the kernel. There, so does the news that the client has left.
 ///
 /// **Answers without the app**, 400, 408 and 431 to what is no request, have an id in `X-Request-Id` that
 /// the log has too, at the level of debug. Only one to what came in one packet with the
