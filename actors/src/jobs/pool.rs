@@ -21,12 +21,12 @@ use super::store::{Claim, Claimed, Settle, Settlement, Step};
 use super::{NodeId, RunKey, watchman};
 
 /// LIMIT: ends that go into one step.
-const ENDS_MAX: usize = 512;
+const ENDS_MAX: usize = 1_024;
 /// Ends that are worth a step of their own.
-const ENDS_ENOUGH: usize = 256;
-/// LIMIT: steps under way at once. The second one only goes when there are enough ends for it: it
-/// keeps the database busy while the first waits for the disk.
-const STEPS_MAX: usize = 2;
+const ENDS_ENOUGH: usize = 384;
+/// LIMIT: steps under way at once. Another one only goes when there are enough ends for it: it
+/// keeps the database busy while those before it wait for the disk, or are read here.
+const STEPS_MAX: usize = 3;
 /// How long an end may wait for others to share its transaction.
 const ENDS_WAIT: Duration = Duration::from_millis(5);
 /// How often the tables are looked at when nobody rings.
@@ -37,7 +37,7 @@ const PAUSE: std::ops::RangeInclusive<Duration> =
 /// How much work the pool keeps ready beyond its workers: what they do in this time.
 const AHEAD: Duration = Duration::from_millis(10);
 /// LIMIT: jobs kept ready beyond the workers.
-const AHEAD_MAX: u32 = 512;
+const AHEAD_MAX: u32 = 1_024;
 
 /// What the workers of a queue share with its feeder, its guard and whoever enqueues.
 pub(super) struct Pool {
@@ -492,20 +492,22 @@ mod tests {
     }
 
     #[test]
-    fn a_second_step_goes_with_enough_ends_and_a_third_never() {
+    fn further_steps_go_with_enough_ends_and_none_beyond_the_limit() {
         let (pool, now) = pool();
-        let first = pool.ask(NodeId::fresh(), Claims::Room, now).unwrap();
+        let mut asks = vec![pool.ask(NodeId::fresh(), Claims::Room, now).unwrap()];
         let enough = i64::try_from(ENDS_ENOUGH).unwrap();
-        (1..enough).for_each(|id| end(&pool, id, now));
-        assert!(pool.ask(NodeId::fresh(), Claims::Room, now + ENDS_WAIT).is_none());
-        end(&pool, 0, now);
-        let second = pool.ask(NodeId::fresh(), Claims::Room, now).unwrap();
-        assert_eq!(second.settles.len(), ENDS_ENOUGH);
-        let asked = [&first, &second].map(|ask| ask.claim.as_ref().map_or(0, |one| sum(one.wants)));
-        assert!(asked.iter().sum::<u32>() <= u32::from(pool.workers) + AHEAD_MAX, "{asked:?}");
+        for step in 1..STEPS_MAX {
+            (1..enough).for_each(|id| end(&pool, id, now));
+            assert!(pool.ask(NodeId::fresh(), Claims::Room, now + ENDS_WAIT).is_none(), "{step}");
+            end(&pool, 0, now);
+            asks.push(pool.ask(NodeId::fresh(), Claims::Room, now).unwrap());
+        }
+        assert!(asks.iter().skip(1).all(|ask| ask.settles.len() == ENDS_ENOUGH));
+        let asked = asks.iter().map(|ask| ask.claim.as_ref().map_or(0, |one| sum(one.wants)));
+        assert!(asked.sum::<u32>() <= u32::from(pool.workers) + AHEAD_MAX);
         (0..2 * enough).for_each(|id| end(&pool, id, now));
         assert!(pool.ask(NodeId::fresh(), Claims::Room, now).is_none());
-        assert!(pool.answered(&first, Step::default(), now).is_empty());
+        assert!(pool.answered(&asks.remove(0), Step::default(), now).is_empty());
         assert!(pool.ask(NodeId::fresh(), Claims::Room, now).is_some());
     }
 
