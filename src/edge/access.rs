@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use actix_web::HttpRequest;
 use actix_web::dev::{ResourceMap, ServiceRequest};
-use actix_web::http::{Method, StatusCode, Uri};
-use steadfast_actors::kernel::RequestContext;
-use tokio::time::Instant;
-use tracing::Span;
+use actix_web::http::uri::PathAndQuery;
+use actix_web::http::{Method, StatusCode};
 use tracing::field::Empty;
+use tracing::{Level, Span, info_span, span_enabled};
 
+use super::deadline::Schedule;
 use super::in_flight::InFlightGuard;
 
 /// What proxies record for a client that closed its connection before it was answered.
@@ -21,7 +21,7 @@ const CLIENT_CLOSED_REQUEST: u16 = 499;
 #[derive(Debug)]
 pub(super) struct Access {
     method: Method,
-    uri: Uri,
+    target: Option<PathAndQuery>,
     /// To look the route up when somebody asks: the request itself is gone by then.
     routes: Rc<ResourceMap>,
     /// Its pattern, once somebody has asked.
@@ -30,8 +30,7 @@ pub(super) struct Access {
     outcome: Outcome,
     /// Nobody waits for the response.
     detached: bool,
-    started: Instant,
-    context: RequestContext,
+    schedule: Rc<Schedule>,
     span: Span,
     in_flight: Option<InFlightGuard>,
 }
@@ -64,29 +63,33 @@ impl Access {
     pub(super) fn begin(
         request: &ServiceRequest,
         routes: Rc<ResourceMap>,
-        context: RequestContext,
-        started: Instant,
+        schedule: Rc<Schedule>,
         in_flight: InFlightGuard,
     ) -> Self {
-        let span = tracing::info_span!(
-            target: "steadfast::request",
-            "http.request",
-            method = request.method().as_str(),
-            request_id = context.id().as_str(),
-            trace_id = context.trace().map(|trace| trace.trace_id()),
-            route = Empty,
-            status = Empty,
-        );
+        let context = schedule.base();
+        // A span that nobody listens to would look for a logger each time it is entered.
+        let span = if span_enabled!(target: "steadfast::request", Level::INFO) {
+            info_span!(
+                target: "steadfast::request",
+                "http.request",
+                method = request.method().as_str(),
+                request_id = context.id().as_str(),
+                trace_id = context.trace().map(|trace| trace.trace_id()),
+                route = Empty,
+                status = Empty,
+            )
+        } else {
+            Span::none()
+        };
         Self {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            target: request.uri().path_and_query().cloned(),
             routes,
             route: OnceCell::new(),
             status: None,
             outcome: Outcome::Cancelled,
             detached: false,
-            started,
-            context,
+            schedule,
             span,
             in_flight: Some(in_flight),
         }
@@ -98,7 +101,8 @@ impl Access {
 
     /// The pattern of the route; labels and logs never carry the path itself.
     pub(super) fn route(&self) -> Option<&Arc<str>> {
-        let look_up = || self.routes.match_pattern(self.uri.path()).map(Arc::from);
+        let path = self.target.as_ref().map_or("/", PathAndQuery::path);
+        let look_up = || self.routes.match_pattern(path).map(Arc::from);
         self.route.get_or_init(look_up).as_ref()
     }
 
@@ -145,8 +149,7 @@ impl Access {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.span.is_disabled()
-            || tracing::enabled!(target: "steadfast::access", tracing::Level::INFO)
+        !self.span.is_disabled() || tracing::enabled!(target: "steadfast::access", Level::INFO)
     }
 
     fn log(&self) {
@@ -154,7 +157,8 @@ impl Access {
         let status = self.status.map_or(CLIENT_CLOSED_REQUEST, |status| status.as_u16());
         self.span.record("route", route);
         self.span.record("status", status);
-        let elapsed_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let elapsed_us =
+            u64::try_from(self.schedule.started().elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "steadfast::access",
             method = self.method.as_str(),
@@ -162,7 +166,7 @@ impl Access {
             status,
             outcome = self.outcome.as_str(),
             elapsed_us,
-            request_id = self.context.id().as_str(),
+            request_id = self.schedule.base().id().as_str(),
             "http.finished"
         );
     }
@@ -171,7 +175,7 @@ impl Access {
 impl Drop for Access {
     fn drop(&mut self) {
         if self.is_wanted() {
-            let context = self.context.clone();
+            let context = self.schedule.base().clone();
             self.span.in_scope(|| context.sync_scope(|| self.log()));
         }
     }

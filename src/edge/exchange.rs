@@ -87,7 +87,6 @@ pub(super) struct Exchange {
 struct Live {
     schedule: Rc<Schedule>,
     access: Access,
-    in_flight: InFlight,
     passage: Option<Passage>,
     listed: Listed,
     /// It was admitted, and its route does not rest.
@@ -127,11 +126,11 @@ impl Live {
         }
     }
 
-    fn mark(&self) -> Mark {
+    fn mark(&self, shared: &Shared) -> Mark {
         Mark {
             // The alphabet of an id is safe in a header.
             id: HeaderValue::from_str(self.schedule.base().id().as_str()).ok(),
-            close: self.in_flight.is_closing(),
+            close: shared.in_flight().is_some_and(InFlight::is_closing),
         }
     }
 }
@@ -166,10 +165,9 @@ impl Exchange {
             let started = Instant::now();
             let schedule = Rc::new(guard.schedule(request, started));
             request.extensions_mut().insert(Rc::clone(&schedule));
-            let in_flight = guard.in_flight.clone();
-            let context = schedule.base().clone();
             let routes = shared.routes(request);
-            let access = Access::begin(request, routes, context, started, in_flight.enter());
+            let in_flight = guard.in_flight.enter();
+            let access = Access::begin(request, routes, Rc::clone(&schedule), in_flight);
             let admission = shared.parts.admission.as_ref();
             let passage = admission.map(|admission| Passage::begin(admission, request));
             let listed = shared.list(&schedule, request);
@@ -180,7 +178,6 @@ impl Exchange {
             Box::new(Live {
                 schedule,
                 access,
-                in_flight,
                 passage,
                 listed,
                 entered: false,
@@ -262,9 +259,11 @@ impl Exchange {
         deadline: Option<Instant>,
         cx: &mut Context<'_>,
     ) -> Poll<Stopped> {
-        match &self.live {
-            Some(live) => watch.poll(live.schedule.base(), &live.in_flight, deadline, cx),
-            None => Poll::Pending,
+        match (&self.live, self.shared.in_flight()) {
+            (Some(live), Some(in_flight)) => {
+                watch.poll(live.schedule.base(), in_flight, deadline, cx)
+            }
+            (None, _) | (_, None) => Poll::Pending,
         }
     }
 
@@ -391,7 +390,7 @@ impl Exchange {
         if let Some(live) = &mut self.live {
             live.answered();
             live.access.answered(status, Some(response.request()));
-            live.mark().put_on(response.response_mut());
+            live.mark(&self.shared).put_on(response.response_mut());
         }
         response.map_body(|_, body| EdgeBody::new(body, self))
     }
@@ -419,7 +418,7 @@ impl Exchange {
             live.answered();
             live.access.answered(status, None);
             live.access.completed();
-            let mark = live.mark();
+            let mark = live.mark(&self.shared);
             error.add_response_mapper(move |mut response| {
                 mark.clone().put_on(&mut response);
                 response

@@ -169,12 +169,12 @@ impl RequestGuard {
             base = base.with_trace(trace);
         }
         let peer = || request.peer_addr().map(|peer| peer.ip());
-        let client = inbound_timeout(headers)
-            .filter(|_| self.trust.trusts(peer()))
+        // Most trust nobody: then the headers are not looked up.
+        let client = (self.trust.trusts(peer()).then(|| inbound_timeout(headers)).flatten())
             .map(|timeout| started + timeout);
         let schedule = Schedule::new(base, started, client, self.deadline_max, self.deadline);
-        let class = inbound_priority(headers).filter(|_| self.trust_priority.trusts(peer()));
-        match class {
+        let class = self.trust_priority.trusts(peer()).then(|| inbound_priority(headers));
+        match class.flatten() {
             Some(class) => schedule.classed(class),
             None => schedule,
         }

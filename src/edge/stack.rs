@@ -158,6 +158,11 @@ impl Shared {
         Rc::clone(self.routes.get_or_init(|| Rc::new(request.resource_map().clone())))
     }
 
+    /// Where requests are counted, if they are.
+    pub(super) fn in_flight(&self) -> Option<&InFlight> {
+        self.parts.requests.as_ref().map(|guard| &guard.in_flight)
+    }
+
     /// Lists a request for operators.
     pub(super) fn list(&self, schedule: &Schedule, request: &ServiceRequest) -> Listed {
         self.table.list(Row {

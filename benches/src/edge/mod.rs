@@ -28,6 +28,9 @@ pub struct Settings {
     /// Keep-alive connections to each server.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
+    /// Only rows whose title contains this.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 /// Runs all rows. Returns whether every bar was reached.
@@ -43,7 +46,9 @@ pub async fn run(settings: &Settings) -> io::Result<bool> {
         ("GET, 13 bytes of text", load::get()),
         ("POST, 1 kB of JSON read and answered", load::post()),
     ] {
-        passes &= row(title, &request, [&bare, &whole], settings).await?;
+        if title.contains(&settings.only) {
+            passes &= row(title, &request, [&bare, &whole], settings).await?;
+        }
     }
     for server in [bare, whole] {
         server.stop().await;

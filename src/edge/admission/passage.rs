@@ -66,7 +66,7 @@ impl Passage {
         let Some(class) = schedule.class() else { return Ok(Stage::Free) };
         let inner = &admission.0;
         if let (Some(rates), Some(client)) = (&inner.rates, self.client) {
-            rates.count(client).map_err(|wait| admission.too_many(wait))?;
+            rates.count(client, schedule.started()).map_err(|wait| admission.too_many(wait))?;
         }
         let Some(gate) = &inner.gate else { return Ok(Stage::Free) };
         match gate.enter(class, schedule.deadline(), schedule.started()) {

@@ -3,7 +3,7 @@
 //! The arithmetic (GCRA) is `governor`'s. Where it keeps its state is ours, because its own
 //! stores grow with each address there is.
 
-use std::hash::BuildHasher;
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
@@ -22,25 +22,31 @@ use super::limits::RateLimits;
 /// So that workers seldom meet. A power of two, and not more than the fewest clients.
 const SHARDS: usize = 16;
 
-pub(super) struct Rates(RateLimiter<IpAddr, Clients, SinceStart, NoOpMiddleware<Nanos>>);
+pub(super) struct Rates {
+    start: Instant,
+    limiter: RateLimiter<IpAddr, Clients, AsTold, NoOpMiddleware<Nanos>>,
+}
 
 impl Rates {
     /// `None` if clients have no limit.
-    pub(super) fn new(limits: &RateLimits, now: Instant) -> Option<Self> {
+    pub(super) fn new(limits: &RateLimits, start: Instant) -> Option<Self> {
         let per_second = NonZeroU32::new(limits.per_second)?;
         let burst = NonZeroU32::new(limits.burst)?;
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clients = Clients::new(limits.clients);
-        Some(Self(RateLimiter::new(quota, clients, SinceStart(now))))
+        Some(Self { start, limiter: RateLimiter::new(quota, clients, AsTold) })
     }
 
-    /// Counts one request.
+    /// Counts one request that came `now`.
     ///
     /// # Errors
     ///
     /// How long the client must wait.
-    pub(super) fn count(&self, client: IpAddr) -> Result<(), Duration> {
-        self.0.check_key(&client).map_err(|until| until.wait_time_from(self.0.clock().now()))
+    pub(super) fn count(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
+        let since_start = now.saturating_duration_since(self.start).as_nanos();
+        let now = u64::try_from(since_start).unwrap_or(u64::MAX).into();
+        NOW.set(now);
+        self.limiter.check_key(&client).map_err(|until| until.wait_time_from(now))
     }
 }
 
@@ -50,15 +56,19 @@ impl std::fmt::Debug for Rates {
     }
 }
 
-/// The clock of everything else at the edge.
-#[derive(Debug)]
-struct SinceStart(Instant);
+/// The clock that `governor` asks: when the request came, which is known.
+#[derive(Debug, Clone)]
+struct AsTold;
 
-impl Clock for SinceStart {
+thread_local! {
+    static NOW: Cell<Nanos> = const { Cell::new(Nanos::new(0)) };
+}
+
+impl Clock for AsTold {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX).into()
+        NOW.get()
     }
 }
 
@@ -68,7 +78,7 @@ impl Clock for SinceStart {
 /// who then has its whole burst again; whoever is refused all the time is never that one.
 struct Clients {
     shards: [Mutex<LruCache<IpAddr, Nanos>>; SHARDS],
-    hasher: std::hash::RandomState,
+    key: u64,
 }
 
 impl Clients {
@@ -80,14 +90,20 @@ impl Clients {
             shard.resize(each);
             Mutex::new(shard)
         };
-        // Its keys are drawn at random, so nobody can choose addresses that share a shard.
-        Self { shards: std::array::from_fn(shard), hasher: std::hash::RandomState::new() }
+        Self { shards: std::array::from_fn(shard), key: fastrand::u64(..) }
     }
 
     fn shard(&self, client: &IpAddr) -> &Mutex<LruCache<IpAddr, Nanos>> {
         let [first, ..] = &self.shards;
-        let place = usize::try_from(self.hasher.hash_one(client) % 16).unwrap_or(0);
-        self.shards.get(place).unwrap_or(first)
+        let bits = match client {
+            IpAddr::V4(address) => u64::from(address.to_bits()),
+            // The network: clients of IPv6 are counted by it.
+            IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
+        };
+        // Fibonacci hashing (Knuth, volume 3, 6.4): the highest four bits of the product are the most
+        // mixed. The key is drawn at random, so who shares a shard differs from process to process.
+        let place = (bits ^ self.key).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60;
+        self.shards.get(usize::try_from(place).unwrap_or(0)).unwrap_or(first)
     }
 }
 
@@ -99,9 +115,18 @@ impl StateStore for Clients {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let mut shard = self.shard(client).lock();
-        let (verdict, next) = measure(shard.get(client).copied())?;
-        shard.put(*client, next);
-        Ok(verdict)
+        match shard.get_mut(client) {
+            Some(at) => {
+                let (verdict, next) = measure(Some(*at))?;
+                *at = next;
+                Ok(verdict)
+            }
+            None => {
+                let (verdict, next) = measure(None)?;
+                shard.put(*client, next);
+                Ok(verdict)
+            }
+        }
     }
 }
 
@@ -113,6 +138,10 @@ mod tests {
         Rates::new(&RateLimits { per_second, burst, clients }, Instant::now()).unwrap()
     }
 
+    fn count(rates: &Rates, client: IpAddr) -> Result<(), Duration> {
+        rates.count(client, Instant::now())
+    }
+
     fn client(number: u32) -> IpAddr {
         IpAddr::V4(number.into())
     }
@@ -121,15 +150,15 @@ mod tests {
     async fn a_burst_passes_and_then_the_rate_holds() {
         let rates = rates(10, 3, 16);
         for _ in 0..3 {
-            assert_eq!(rates.count(client(1)), Ok(()));
+            assert_eq!(count(&rates, client(1)), Ok(()));
         }
-        assert_eq!(rates.count(client(1)), Err(Duration::from_millis(100)));
-        assert_eq!(rates.count(client(2)), Ok(()), "another has its own");
+        assert_eq!(count(&rates, client(1)), Err(Duration::from_millis(100)));
+        assert_eq!(count(&rates, client(2)), Ok(()), "another has its own");
         tokio::time::advance(Duration::from_millis(99)).await;
-        assert_eq!(rates.count(client(1)), Err(Duration::from_millis(1)));
+        assert_eq!(count(&rates, client(1)), Err(Duration::from_millis(1)));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(rates.count(client(1)), Ok(()));
-        assert!(rates.count(client(1)).is_err());
+        assert_eq!(count(&rates, client(1)), Ok(()));
+        assert!(count(&rates, client(1)).is_err());
     }
 
     #[tokio::test(start_paused = true)]

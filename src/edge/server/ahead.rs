@@ -5,6 +5,11 @@
 //! be true of those before: an answer loses its body if a HEAD came behind its request, and says
 //! that it is the last if a later one will be. So we look for the ends of heads ourselves, and hand
 //! out one request at a time; then its body, exactly.
+//!
+//! What came of a body together with its head goes with it, if the head says how long the body is and
+//! nothing in there could end another head. Most bodies come like this, and would cost a second turn.
+
+use memchr::{memchr, memchr_iter};
 
 use super::chunks::Chunks;
 
@@ -17,6 +22,8 @@ const REQUEST_MIN: usize = 14;
 enum Body {
     /// There is none, or it was handed out; if it was not, its reader asks.
     Unknown,
+    /// All of it was handed out, to the last byte of its length.
+    Over,
     /// So many bytes to come are certainly its.
     Length(u64),
     Chunks(Chunks),
@@ -25,8 +32,12 @@ enum Body {
 /// What may still be handed out before the dispatcher has taken up what it has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ahead {
+    /// A part of a head was handed out.
+    begun: bool,
     /// A head came to its end.
     ended: bool,
+    /// Bytes of the body that went with it.
+    along: usize,
     body: Body,
     ends: Ends,
     /// Something came that was not handed out.
@@ -35,35 +46,54 @@ pub(super) struct Ahead {
 
 impl Ahead {
     pub(super) const fn new() -> Self {
-        Self { ended: false, body: Body::Unknown, ends: Ends::new(), held: false }
+        Self {
+            begun: false,
+            ended: false,
+            along: 0,
+            body: Body::Unknown,
+            ends: Ends::new(),
+            held: false,
+        }
     }
 
     /// The dispatcher has taken up all that was handed out, and waits for a head.
     pub(super) const fn waits_for_head(&mut self) {
         self.body = Body::Unknown;
-        self.ended = false;
+        self.taken_up();
     }
 
     /// It has, and a body is read on.
     pub(super) const fn waits_for_body(&mut self) {
         // If it is known where the body ends, the next request does not come with it.
         if matches!(self.body, Body::Unknown) {
-            self.ended = false;
+            self.taken_up();
         }
     }
 
+    const fn taken_up(&mut self) {
+        self.ended = false;
+        self.along = 0;
+    }
+
     /// A request with a body of this length was read.
-    pub(super) const fn body_length(&mut self, length: u64) {
-        self.body = if length == 0 { Body::Unknown } else { Body::Length(length) };
+    pub(super) fn body_length(&mut self, length: u64) {
+        self.body = match length.saturating_sub(wide(self.along)) {
+            0 if length == 0 => Body::Unknown,
+            0 => Body::Over,
+            left => Body::Length(left),
+        };
     }
 
     /// A request with a body in chunks was read.
     pub(super) const fn body_chunks(&mut self) {
-        self.body = Body::Chunks(Chunks::BEGIN);
+        // If some of it went along, the head was read in two ways: then its reader asks.
+        if self.along == 0 {
+            self.body = Body::Chunks(Chunks::BEGIN);
+        }
     }
 
     pub(super) const fn is_exhausted(&self) -> bool {
-        self.ended && matches!(self.body, Body::Unknown)
+        self.ended && matches!(self.body, Body::Unknown | Body::Over)
     }
 
     /// How many of these bytes may be handed out. At least one, unless it is
@@ -74,24 +104,38 @@ impl Ahead {
             return body;
         }
         let rest = bytes.get(body..).unwrap_or_default();
-        let end = self.ends.next(rest);
-        self.ended = end.is_some();
-        body + end.unwrap_or(rest.len())
+        let Some(end) = self.ends.next(rest) else {
+            self.begun |= !rest.is_empty();
+            return bytes.len();
+        };
+        self.ended = true;
+        if !std::mem::take(&mut self.begun)
+            && let Some((head, rest @ [_, ..])) = rest.split_at_checked(end)
+        {
+            self.along = self.goes_along(head, rest);
+        }
+        body + end + self.along
+    }
+
+    /// How much of what follows a head goes with it. What the dispatcher makes of the head decides
+    /// what it is; whatever that may be, it is no other request.
+    fn goes_along(self, head: &[u8], rest: &[u8]) -> usize {
+        let body = rest.get(..content_length(head).unwrap_or(0)).unwrap_or(rest);
+        let mut ends = self.ends;
+        if ends.next(body).is_none() { body.len() } else { 0 }
     }
 
     fn body(&mut self, bytes: &[u8]) -> usize {
-        let (count, over) = match &mut self.body {
-            Body::Unknown => return 0,
+        let (count, next) = match &mut self.body {
+            Body::Unknown | Body::Over => return 0,
             Body::Length(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left = left.saturating_sub(u64::try_from(count).unwrap_or(u64::MAX));
-                (count, *left == 0)
+                *left = left.saturating_sub(wide(count));
+                (count, (*left == 0).then_some(Body::Over))
             }
-            Body::Chunks(chunks) => (chunks.pass(bytes), chunks.is_over()),
+            Body::Chunks(chunks) => (chunks.pass(bytes), chunks.is_over().then_some(Body::Unknown)),
         };
-        if over {
-            self.body = Body::Unknown;
-        }
+        self.body = next.unwrap_or(self.body);
         count
     }
 }
@@ -112,20 +156,55 @@ impl Ends {
 
     /// The place behind the next end.
     fn next(&mut self, bytes: &[u8]) -> Option<usize> {
-        for (place, byte) in bytes.iter().enumerate() {
+        let mut place = 0;
+        loop {
+            let rest = bytes.get(place..).unwrap_or_default();
+            let Some(line) = memchr(b'\n', rest) else {
+                self.pass(rest);
+                return None;
+            };
+            self.pass(rest.get(..line).unwrap_or_default());
+            place += line + 1;
             self.distance = self.distance.saturating_add(1);
-            match byte {
-                b'\n' if self.empty && self.distance >= REQUEST_MIN => {
-                    self.distance = 0;
-                    return Some(place + 1);
-                }
-                b'\n' => self.empty = true,
-                b'\r' => {}
-                _ => self.empty = false,
+            if self.empty && self.distance >= REQUEST_MIN {
+                self.distance = 0;
+                return Some(place);
             }
+            self.empty = true;
         }
-        None
     }
+
+    /// Bytes within a line.
+    fn pass(&mut self, bytes: &[u8]) {
+        self.distance = self.distance.saturating_add(bytes.len());
+        self.empty &= bytes.iter().all(|byte| *byte == b'\r');
+    }
+}
+
+/// What a head says of the length of its body, if it says that once and nothing else of its body.
+fn content_length(head: &[u8]) -> Option<usize> {
+    let (mut length, mut from) = (None, 0);
+    for to in memchr_iter(b'\n', head) {
+        let line = head.get(std::mem::replace(&mut from, to + 1)..to)?;
+        // The shortest of the names has seven letters.
+        let Some(colon) = line.iter().skip(7).position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at_checked(7 + colon)?;
+        if name.eq_ignore_ascii_case(b"content-length") && length.is_none() {
+            let digits = value.get(1..)?.trim_ascii();
+            let is_number = digits.iter().all(u8::is_ascii_digit);
+            length = Some(std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()?);
+        } else if FRAMING.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+            return None;
+        }
+    }
+    length
+}
+
+/// Headers that may have a say in where a body ends.
+const FRAMING: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"upgrade"];
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -162,6 +241,8 @@ mod tests {
             ahead.body_length(u64::try_from(body.len()).unwrap());
             assert_eq!(ahead.hand_out(&[body, &requests[..]].concat()), body.len());
             assert!(ahead.is_exhausted());
+            ahead.waits_for_body();
+            assert!(ahead.is_exhausted() || body.is_empty(), "all that its reader waits for came");
             ahead.waits_for_head();
         }
         for body in ["20\r\nGET / HTTP/1.0\n\nGET / HTTP/1.0\n\n\r\n0\r\n\r\n", "0\r\n\r\n"] {
@@ -171,6 +252,58 @@ mod tests {
             assert_eq!(ahead.hand_out(&[body.as_bytes(), &requests[..]].concat()), body.len());
             assert!(ahead.is_exhausted());
             ahead.waits_for_head();
+        }
+    }
+
+    /// What goes along of a body behind this head, of one more request, and what its reader gets.
+    #[track_caller]
+    fn check_along(head: &str, body: &str, expected: usize) {
+        let (mut ahead, head) = (Ahead::new(), format!("POST / HTTP/1.1\r\n{head}\r\n\r\n"));
+        let wire = [head.as_bytes(), body.as_bytes(), HEAD].concat();
+        assert_eq!(ahead.hand_out(&wire), head.len() + expected, "{head}");
+        assert_eq!(ahead.hand_out(&wire[head.len() + expected..]), 0, "{head}");
+        assert!(ahead.is_exhausted(), "{head}");
+        ahead.body_length(u64::try_from(body.len()).unwrap());
+        assert_eq!(ahead.hand_out(&wire[head.len() + expected..]), body.len() - expected, "{head}");
+        assert!(ahead.is_exhausted(), "{head}");
+        ahead.waits_for_head();
+        assert_eq!(ahead.hand_out(HEAD), HEAD.len(), "{head}");
+    }
+
+    #[test]
+    fn a_body_goes_along_with_a_head_that_says_its_length_if_it_cannot_be_a_request() {
+        check_along("Content-Length: 4", "body", 4);
+        check_along("host: a\r\ncontent-length:4\r\nx: y", "body", 4);
+        check_along("content-length: 8", "a\n\nb\r\n\r\n", 8);
+        check_along("content-length: 17", "a\n0123456789ab\n\nb", 0);
+        for other in ["content-length: 4", "transfer-encoding: chunked", "upgrade: websocket"] {
+            check_along(&format!("content-length: 4\r\n{other}"), "body", 0);
+            check_along(&format!("{other}\r\ncontent-length: 4"), "body", 0);
+        }
+        for value in ["", "+4", "4,4", "0x4", "4 4", "99999999999999999999"] {
+            check_along(&format!("content-length: {value}"), "body", 0);
+        }
+        check_along("x-content-length: 4", "body", 0);
+        check_along("x: y\r\n content-length: 4", "body", 0);
+    }
+
+    #[test]
+    fn what_has_come_of_a_body_goes_along_and_the_rest_follows() {
+        let (mut ahead, head) = (Ahead::new(), b"A / HTTP/1.0\ncontent-length: 6\n\n");
+        assert_eq!(ahead.hand_out(&[&head[..], b"bod"].concat()), head.len() + 3);
+        assert!(ahead.is_exhausted());
+        ahead.body_length(6);
+        assert_eq!(ahead.hand_out(&[b"ies", HEAD].concat()), 3);
+        assert!(ahead.is_exhausted());
+    }
+
+    #[test]
+    fn nothing_goes_along_with_a_head_that_came_in_pieces() {
+        let head = b"A / HTTP/1.0\ncontent-length: 16\n\n";
+        for split in 1..head.len() {
+            let (mut ahead, (one, other)) = (Ahead::new(), head.split_at(split));
+            assert_eq!(ahead.hand_out(one), one.len());
+            assert_eq!(ahead.hand_out(&[other, &[b'b'; 16], HEAD].concat()), other.len());
         }
     }
 

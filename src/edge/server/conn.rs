@@ -22,6 +22,8 @@ use crate::edge::limits::Rate;
 #[derive(Debug)]
 pub(crate) struct Conn {
     state: RefCell<State>,
+    /// Something happened since the last turn ended.
+    stirred: Cell<bool>,
     /// The task that polls the stream.
     task: RefCell<Option<Waker>>,
     /// Who waits for the body, if that is another task.
@@ -59,6 +61,7 @@ impl Conn {
         let (task, reader) = (RefCell::new(None), RefCell::new(None));
         Self {
             state: RefCell::new(state),
+            stirred: Cell::new(true),
             task,
             reader,
             tally,
@@ -74,6 +77,7 @@ impl Conn {
 
     /// Tells the state what happened.
     pub(super) fn tell<T>(&self, what: impl FnOnce(&mut State) -> T) -> T {
+        self.stirred.set(true);
         what(&mut self.state.borrow_mut())
     }
 
@@ -84,7 +88,14 @@ impl Conn {
             *task = Some(cx.waker().clone());
         }
         drop(task);
-        self.tell(|state| state.tick(now))
+        let turn = self.tell(|state| state.tick(now));
+        self.stirred.set(false);
+        turn
+    }
+
+    /// Whether the end of one more turn would come to nothing new, but for the time.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.stirred.get() && !self.go_on.get()
     }
 
     /// A request was read. Its number, and what to do with it.
@@ -212,6 +223,7 @@ impl Conn {
     }
 
     pub(crate) fn set_disconnect(&self, disconnect: Disconnect) {
+        self.stirred.set(true);
         self.disconnect.set(disconnect);
     }
 

@@ -74,6 +74,8 @@ pub(super) struct GuardedIo<T> {
     armed: Option<Instant>,
     /// The dispatcher was told that the client has left.
     closed: bool,
+    /// Something was written, or tried to be, since all was flushed.
+    writes: bool,
     /// What came and may not be handed out yet. LIMIT: `HELD_MAX`, and one buffer of the dispatcher.
     held: BytesMut,
     /// Nothing comes after that, and from when on the client may be asked whether it is there.
@@ -100,6 +102,7 @@ impl<T: Transport> GuardedIo<T> {
             timer,
             armed: None,
             closed: false,
+            writes: false,
             held: BytesMut::new(),
             ended: None,
             presence: Presence::Unasked,
@@ -122,6 +125,10 @@ impl<T: Transport> GuardedIo<T> {
 
     /// Ends a turn. With `flushed`, nothing is owed to the client half-way.
     fn tend(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
+        // The dispatcher flushes more often than something happens.
+        if self.conn.is_quiet() && self.presence.is_unasked() && !self.timer.is_elapsed() {
+            return Ok(());
+        }
         self.attend(cx, flushed)?;
         for _ in 0..TURNS_MAX {
             let now = Instant::now();
@@ -224,6 +231,9 @@ impl<T: Transport> GuardedIo<T> {
 
     /// Hands out what was held back. Whether there was any.
     fn hand_out_held(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        if self.held.is_empty() {
+            return false;
+        }
         let room = self.held.len().min(buffer.remaining());
         let bytes = self.held.get(..room).unwrap_or_default();
         let count = self.conn.tell(|state| state.hand_out(bytes));
@@ -247,13 +257,16 @@ impl<T: Transport> GuardedIo<T> {
             return Poll::Ready(read.map(|()| Read::End));
         }
         let count = self.conn.tell(|state| state.hand_out(bytes));
-        self.held.extend_from_slice(bytes.get(count..).unwrap_or_default());
-        buffer.set_filled(before + count);
+        if let Some(rest @ [_, ..]) = bytes.get(count..) {
+            self.held.extend_from_slice(rest);
+            buffer.set_filled(before + count);
+        }
         Poll::Ready(Ok(if count > 0 { Read::HandedOut } else { Read::Held }))
     }
 
     /// What a write, a flush or a shutdown came to, and the end of the turn if it has to wait.
     fn blocked<R>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+        self.writes = true;
         self.conn.tell(State::write_blocked);
         match self.tend(cx, false) {
             Ok(()) => Poll::Pending,
@@ -316,6 +329,7 @@ impl<T: Transport> AsyncWrite for GuardedIo<T> {
         match Pin::new(&mut this.inner).poll_write(cx, bytes) {
             Poll::Pending => this.blocked(cx),
             Poll::Ready(Ok(count)) => {
+                this.writes = true;
                 this.conn.tell(|state| state.wrote(count));
                 Poll::Ready(Ok(count))
             }
@@ -328,7 +342,9 @@ impl<T: Transport> AsyncWrite for GuardedIo<T> {
         match Pin::new(&mut this.inner).poll_flush(cx) {
             Poll::Pending => this.blocked(cx),
             Poll::Ready(Ok(())) => {
-                this.conn.flushed();
+                if std::mem::take(&mut this.writes) {
+                    this.conn.flushed();
+                }
                 Poll::Ready(this.tend(cx, true))
             }
             failed @ Poll::Ready(Err(_)) => failed,

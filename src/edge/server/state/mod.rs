@@ -252,7 +252,7 @@ impl State {
     }
 
     /// The body of the request that was read ends there.
-    pub(super) const fn body_ends(&mut self, end: BodyEnd) {
+    pub(super) fn body_ends(&mut self, end: BodyEnd) {
         match end {
             BodyEnd::Length(length) => self.ahead.body_length(length),
             BodyEnd::Chunks => self.ahead.body_chunks(),
