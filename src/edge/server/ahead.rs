@@ -186,22 +186,22 @@ fn content_length(head: &[u8]) -> Option<usize> {
     let (mut length, mut from) = (None, 0);
     for to in memchr_iter(b'\n', head) {
         let line = head.get(std::mem::replace(&mut from, to + 1)..to)?;
-        // The shortest of the names has seven letters.
-        let Some(colon) = line.iter().skip(7).position(|byte| *byte == b':') else { continue };
-        let (name, value) = line.split_at_checked(7 + colon)?;
-        if name.eq_ignore_ascii_case(b"content-length") && length.is_none() {
-            let digits = value.get(1..)?.trim_ascii();
-            let is_number = digits.iter().all(u8::is_ascii_digit);
+        if let Some(digits) = value(line, b"content-length:") {
+            let is_number = length.is_none() && digits.iter().all(u8::is_ascii_digit);
             length = Some(std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()?);
-        } else if FRAMING.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+        } else if value(line, b"transfer-encoding:").or_else(|| value(line, b"upgrade:")).is_some()
+        {
             return None;
         }
     }
     length
 }
 
-/// Headers that may have a say in where a body ends.
-const FRAMING: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"upgrade"];
+/// The value in a line of a head that begins with this name.
+fn value<'line>(line: &'line [u8], name: &[u8]) -> Option<&'line [u8]> {
+    let (its, value) = line.split_at_checked(name.len())?;
+    its.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
+}
 
 fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
