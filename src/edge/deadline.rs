@@ -1,17 +1,15 @@
 //! Deadlines: the request's schedule, and routes with a deadline of their own.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, Ready, ready};
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::{Error, HttpMessage};
+use actix_web::HttpMessage;
+use actix_web::dev::ServiceRequest;
 use steadfast_actors::kernel::{Priority, RequestContext};
 use tokio::time::Instant;
+
+use super::route_option::{self, RouteOption};
 
 /// LIMIT: a request that may take longer than a day is not a request.
 pub(super) const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -50,6 +48,11 @@ impl Schedule {
         let schedule = Self { base, started, client, max, deadline, classed: false, part, always };
         schedule.within(route);
         schedule
+    }
+
+    /// The one of this request, if it is in an edge.
+    pub(super) fn of(request: &ServiceRequest) -> Option<Rc<Self>> {
+        request.extensions().get::<Rc<Self>>().map(Rc::clone)
     }
 
     /// The same, of the class that its client asked for.
@@ -140,83 +143,16 @@ impl Deadline {
     }
 }
 
-impl<S, B> Transform<S, ServiceRequest> for Deadline
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<B>;
-    type Error = Error;
-    type InitError = ();
-    type Transform = DeadlineService<S>;
-    type Future = Ready<Result<Self::Transform, ()>>;
+route_option::middleware!(Deadline);
 
-    fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(DeadlineService { service, deadline: *self }))
-    }
-}
-
-/// The service that [`Deadline`] makes.
-#[derive(Debug)]
-pub struct DeadlineService<S> {
-    service: S,
-    deadline: Deadline,
-}
-
-impl<S, B> Service<ServiceRequest> for DeadlineService<S>
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<B>;
-    type Error = Error;
-    type Future = Scoped<S::Future>;
-
-    forward_ready!(service);
-
-    fn call(&self, request: ServiceRequest) -> Self::Future {
-        let schedule = request.extensions().get::<Rc<Schedule>>().map(Rc::clone);
-        let Some(schedule) = schedule else {
-            return Scoped::free(self.service.call(request));
-        };
-        match self.deadline.0 {
+impl RouteOption for Deadline {
+    fn apply(&self, request: &ServiceRequest) -> Option<RequestContext> {
+        let schedule = Schedule::of(request)?;
+        match self.0 {
             Some(within) => schedule.within(within),
             None => schedule.unlimited(),
         }
-        Scoped::under(schedule.context(), || self.service.call(request))
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// The future of [`DeadlineService`]: the route's, under the route's context.
-    #[derive(Debug)]
-    pub struct Scoped<F> {
-        #[pin]
-        inner: F,
-        context: Option<RequestContext>,
-    }
-}
-
-impl<F> Scoped<F> {
-    pub(super) fn under(context: RequestContext, call: impl FnOnce() -> F) -> Self {
-        let inner = context.clone().sync_scope(call);
-        Self { inner, context: Some(context) }
-    }
-
-    pub(super) const fn free(inner: F) -> Self {
-        Self { inner, context: None }
-    }
-}
-
-impl<F: Future> Future for Scoped<F> {
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let this = self.project();
-        match this.context {
-            Some(context) => context.clone().sync_scope(|| this.inner.poll(cx)),
-            None => this.inner.poll(cx),
-        }
+        Some(schedule.context())
     }
 }
 

@@ -1,12 +1,10 @@
 //! What becomes of a request whose client leaves.
 
-use std::future::{Ready, ready};
-
-use actix_web::Error;
-use actix_web::body::MessageBody;
-use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::dev::ServiceRequest;
 use actix_web::http::Method;
+use steadfast_actors::kernel::RequestContext;
 
+use super::route_option::{self, RouteOption};
 use super::server::Client;
 
 /// What becomes of the work for a request whose client leaves before it is answered: wrap a route,
@@ -76,45 +74,14 @@ impl Disconnect {
     }
 }
 
-impl<S, B> Transform<S, ServiceRequest> for Disconnect
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<B>;
-    type Error = Error;
-    type InitError = ();
-    type Transform = DisconnectService<S>;
-    type Future = Ready<Result<Self::Transform, ()>>;
+route_option::middleware!(Disconnect);
 
-    fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(DisconnectService { service, disconnect: *self }))
-    }
-}
-
-/// The service that [`Disconnect`] makes.
-#[derive(Debug)]
-pub struct DisconnectService<S> {
-    service: S,
-    disconnect: Disconnect,
-}
-
-impl<S, B> Service<ServiceRequest> for DisconnectService<S>
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<B>;
-    type Error = Error;
-    type Future = S::Future;
-
-    forward_ready!(service);
-
-    fn call(&self, request: ServiceRequest) -> Self::Future {
-        if let Some(client) = Client::of(&request) {
-            client.set_disconnect(self.disconnect);
+impl RouteOption for Disconnect {
+    fn apply(&self, request: &ServiceRequest) -> Option<RequestContext> {
+        if let Some(client) = Client::of(request) {
+            client.set_disconnect(*self);
         }
-        self.service.call(request)
+        None
     }
 }
 

@@ -32,6 +32,7 @@ mod panic_guard;
 mod raw_json;
 mod recover;
 mod request_context;
+mod route_option;
 mod server;
 pub(crate) mod shutdown;
 mod stack;
@@ -41,14 +42,13 @@ mod watch;
 mod webhook;
 
 pub use admission::{
-    Admission, AdmissionCounts, AdmissionLimits, Admit, AdmitService, ClassCounts, QueueLimits,
-    RateLimits,
+    Admission, AdmissionCounts, AdmissionLimits, Admit, ClassCounts, QueueLimits, RateLimits,
 };
 pub use body::EdgeBody;
 pub use body_guard::{BodyGuard, BodyGuardFuture, BodyGuardService, GuardedBody, harden};
-pub use deadline::{Deadline, DeadlineService, Scoped};
+pub use deadline::Deadline;
 pub use dev_mailbox::dev_mailbox;
-pub use disconnect::{Disconnect, DisconnectService};
+pub use disconnect::Disconnect;
 pub use exchange::EdgeCounts;
 pub use health::Probes;
 pub use in_flight::{InFlight, InFlightGuard};
@@ -59,13 +59,14 @@ pub use limits::{
     ConnectionLimits, EdgeLimits, HeadLimits, InvalidLimit, InvalidNetwork, Network, Rate,
 };
 pub use normalise::Normalise;
-pub use pace::{Pace, PaceService};
+pub use pace::Pace;
 pub use panic_guard::{PanicGuard, PanicLimits};
 pub use raw_json::RawJson;
 pub use recover::{AbortResponse, PanicReport, Phase, Recover};
 pub use request_context::{
     Ctx, REQUEST_ID, REQUEST_PRIORITY, REQUEST_TIMEOUT_MS, RequestGuard, TRACEPARENT, TrustPolicy,
 };
+pub use route_option::{RouteOptionService, Scoped};
 pub use server::{ConnectionCounts, Connections, EdgeServer};
 pub use shutdown::{DrainPlan, Drained};
 pub use stack::{Edge, EdgeFuture, EdgeService};

@@ -1,14 +1,14 @@
 //! Routes whose bodies move at other rates.
 
-use std::future::{Ready, ready};
 use std::rc::Rc;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::{Error, HttpMessage};
+use actix_web::HttpMessage;
+use actix_web::dev::ServiceRequest;
+use steadfast_actors::kernel::RequestContext;
 
 use super::body_guard::Watched;
 use super::limits::Rate;
+use super::route_option::{self, RouteOption};
 use super::server::Client;
 
 /// Gives a route, a resource or a scope other [rates](Rate) than the server's.
@@ -61,49 +61,18 @@ impl Pace {
     }
 }
 
-impl<S, B> Transform<S, ServiceRequest> for Pace
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<B>;
-    type Error = Error;
-    type InitError = ();
-    type Transform = PaceService<S>;
-    type Future = Ready<Result<Self::Transform, ()>>;
+route_option::middleware!(Pace);
 
-    fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(PaceService { service, pace: *self }))
-    }
-}
-
-/// The service that [`Pace`] makes.
-#[derive(Debug)]
-pub struct PaceService<S> {
-    service: S,
-    pace: Pace,
-}
-
-impl<S, B> Service<ServiceRequest> for PaceService<S>
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<B>;
-    type Error = Error;
-    type Future = S::Future;
-
-    forward_ready!(service);
-
-    fn call(&self, request: ServiceRequest) -> Self::Future {
-        let Pace { body, write } = self.pace;
-        if let Some(client) = Client::of(&request) {
+impl RouteOption for Pace {
+    fn apply(&self, request: &ServiceRequest) -> Option<RequestContext> {
+        let Self { body, write } = *self;
+        if let Some(client) = Client::of(request) {
             client.set_rates(body, write);
         } else if let (Some(rate), Some(watched)) =
             (body, request.extensions().get::<Rc<Watched>>())
         {
             watched.set_rate(rate);
         }
-        self.service.call(request)
+        None
     }
 }

@@ -1,14 +1,10 @@
 //! How readily a request is shed: the route's word, and that of a trusted client.
 
-use std::future::{Ready, ready};
-use std::rc::Rc;
+use actix_web::dev::ServiceRequest;
+use steadfast_actors::kernel::{Priority, RequestContext};
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
-use actix_web::{Error, HttpMessage};
-use steadfast_actors::kernel::Priority;
-
-use crate::edge::deadline::{Schedule, Scoped};
+use crate::edge::deadline::Schedule;
+use crate::edge::route_option::{self, RouteOption};
 
 /// How many classes there are.
 pub(super) const CLASSES: usize = 4;
@@ -79,49 +75,13 @@ impl Admit {
     }
 }
 
-impl<S, B> Transform<S, ServiceRequest> for Admit
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<B>;
-    type Error = Error;
-    type InitError = ();
-    type Transform = AdmitService<S>;
-    type Future = Ready<Result<Self::Transform, ()>>;
+route_option::middleware!(Admit);
 
-    fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(AdmitService { service, admit: *self }))
-    }
-}
-
-/// The service that [`Admit`] makes.
-#[derive(Debug)]
-pub struct AdmitService<S> {
-    service: S,
-    admit: Admit,
-}
-
-impl<S, B> Service<ServiceRequest> for AdmitService<S>
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<B>;
-    type Error = Error;
-    type Future = Scoped<S::Future>;
-
-    forward_ready!(service);
-
-    fn call(&self, request: ServiceRequest) -> Self::Future {
-        let schedule = request.extensions().get::<Rc<Schedule>>().map(Rc::clone);
-        match schedule {
-            Some(schedule) => {
-                schedule.admit(self.admit.0);
-                Scoped::under(schedule.context(), || self.service.call(request))
-            }
-            None => Scoped::free(self.service.call(request)),
-        }
+impl RouteOption for Admit {
+    fn apply(&self, request: &ServiceRequest) -> Option<RequestContext> {
+        let schedule = Schedule::of(request)?;
+        schedule.admit(self.0);
+        Some(schedule.context())
     }
 }
 

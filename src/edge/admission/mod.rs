@@ -27,7 +27,7 @@ use self::rate::Rates;
 use self::watch::ShedWatch;
 use super::limits::{ConnectionLimits, InvalidLimit};
 
-pub use self::class::{Admit, AdmitService};
+pub use self::class::Admit;
 pub(super) use self::class::{parse, word};
 pub use self::counts::{AdmissionCounts, ClassCounts};
 pub use self::limits::{AdmissionLimits, QueueLimits, RateLimits};
