@@ -68,6 +68,8 @@ struct Keeping {
     presence: Option<Arc<str>>,
     nodes: Nodes,
     beaten: Option<Instant>,
+    /// When a process was last found dead.
+    mourned: Option<Instant>,
     searched: Instant,
     pruned: Instant,
 }
@@ -76,7 +78,8 @@ impl Keeping {
     fn new(shared: Arc<Shared>, presence: Option<Arc<str>>) -> Self {
         let now = Instant::now();
         let nodes = Nodes::default();
-        Self { shared, presence, nodes, beaten: None, searched: now, pruned: now }
+        let (beaten, mourned) = (None, None);
+        Self { shared, presence, nodes, beaten, mourned, searched: now, pruned: now }
     }
 
     async fn keep(mut self) {
@@ -162,16 +165,22 @@ impl Keeping {
     }
 
     /// Gives the jobs of dead processes to the living.
-    async fn rescue(&self) -> Result<(), StoreError> {
+    async fn rescue(&mut self) -> Result<(), StoreError> {
         let is_dead = |described: &str| presence::is_dead(described) == Some(true);
-        let expires = self.shared.config.expires_after;
-        let dead = self.nodes.dead(expires, Instant::now(), is_dead);
+        let (expires, now) = (self.shared.config.expires_after, Instant::now());
+        let dead = self.nodes.dead(expires, now, is_dead);
         if dead.is_empty() {
-            return Ok(());
+            // The database may carry out the last claim of a process after it was buried.
+            return if self.mourns(now) { self.find_orphans().await } else { Ok(()) };
         }
         self.give_back(dead.clone()).await?;
+        self.mourned = Some(now);
         dead.iter().filter_map(|id| self.nodes.presence(*id)).for_each(|at| presence::bury(&at));
         Ok(())
+    }
+
+    fn mourns(&self, now: Instant) -> bool {
+        self.mourned.is_some_and(|at| now.saturating_duration_since(at) < LOST_AFTER)
     }
 
     async fn give_back(&self, dead: Vec<super::NodeId>) -> Result<(), StoreError> {

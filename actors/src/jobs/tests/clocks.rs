@@ -50,7 +50,7 @@ async fn a_clock_that_jumps_rescues_nobody(base: Base) {
 }
 
 /// How often the process of a bench has beaten, from what its tables say.
-async fn beats(bench: &Bench) -> i64 {
+pub(super) async fn beats(bench: &Bench) -> i64 {
     let beat = store::Beat {
         node: NodeId::fresh(),
         name: "onlooker".into(),

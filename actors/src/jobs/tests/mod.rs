@@ -11,6 +11,7 @@ mod killed_actors;
 mod pools;
 mod postgres_crashes;
 mod processes;
+mod rescues;
 mod runs;
 mod store_faults;
 mod transactions;
