@@ -76,7 +76,8 @@ pub(super) struct Tally {
 struct State {
     /// Claimed, not begun.
     waiting: VecDeque<Claimed>,
-    /// Claimed, charged with a crash, not begun: one at a time in the whole process.
+    /// Claimed, charged with a crash, not begun: one at a time in the whole process, those first
+    /// that were charged least.
     suspects: VecDeque<Claimed>,
     ends: Vec<Settle>,
     /// Every run from its claim until its end is in the tables.
@@ -274,7 +275,7 @@ impl Pool {
         for claimed in step.claimed {
             state.held.insert(claimed.key);
             if claimed.crashes > 0 {
-                state.suspects.push_back(claimed);
+                state.suspect(claimed);
             } else {
                 state.waiting.push_back(claimed);
             }
@@ -371,6 +372,13 @@ impl State {
             0 => true,
             steps => steps < STEPS_MAX && self.ends.len() >= ENDS_ENOUGH,
         }
+    }
+
+    /// One that was on trial before is tried after the others: were it the first each time, three
+    /// deaths for another reason would be blamed on it alone.
+    fn suspect(&mut self, claimed: Claimed) {
+        let place = self.suspects.partition_point(|other| other.crashes <= claimed.crashes);
+        self.suspects.insert(place, claimed);
     }
 
     fn stepped(&mut self, ask: &Ask) {
@@ -470,7 +478,8 @@ impl fmt::Debug for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::JobId;
+    use crate::jobs::{Class, JobId};
+    use crate::store::Timestamp;
 
     fn pool() -> (Pool, Instant) {
         (Pool::new(&QueueSpec::new("default")), Instant::now())
@@ -529,6 +538,36 @@ mod tests {
         assert_eq!(pool.look_at(Claims::Room, now), at);
         assert!(pool.ask(NodeId::fresh(), Claims::Room, now).is_none());
         assert!(pool.ask(NodeId::fresh(), Claims::Room, at).is_some());
+    }
+
+    #[test]
+    fn of_suspects_those_are_tried_first_that_were_charged_least() {
+        let (pool, now) = pool();
+        let pool = Arc::new(pool);
+        let claimed = [(1, 2), (2, 1), (3, 1)].map(|(id, crashes)| suspect(id, crashes)).into();
+        let ask = pool.ask(NodeId::fresh(), Claims::Room, now).unwrap();
+        assert!(pool.answered(&ask, Step { claimed, ..Step::default() }, now).is_empty());
+        assert!(pool.next(false).is_none(), "none begins without leave");
+        let tried = std::iter::from_fn(|| pool.next(true)).map(|(claimed, _)| claimed.key.id.0);
+        assert_eq!(tried.collect::<Vec<_>>(), [2, 3, 1]);
+    }
+
+    fn suspect(id: i64, crashes: i16) -> Claimed {
+        Claimed {
+            key: RunKey { id: JobId(id), run: 2 },
+            kind: "work".into(),
+            class: Class::Normal,
+            attempt: 2,
+            max_attempts: 10,
+            crashes,
+            due_at: Timestamp(0),
+            expires_at: None,
+            dependency: None,
+            args: b"{}".as_slice().into(),
+            args_format: 0,
+            meta: None,
+            created_at: Timestamp(0),
+        }
     }
 
     #[test]
