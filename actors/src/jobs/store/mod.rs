@@ -90,8 +90,8 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Forgets a process that ends in order. Its jobs must have been settled.
     fn leave(&self, node: NodeId) -> Stored<()>;
 
-    /// Becomes or stays the leader of `name` until `until`. `None`: another one is. The term
-    /// rises with every change of leader.
+    /// Becomes or stays the leader of `name` until `until`. `None`: another one is, whose
+    /// process is not forgotten. The term rises with every change of leader.
     fn elect(
         &self,
         name: &'static str,

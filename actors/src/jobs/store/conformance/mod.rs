@@ -184,6 +184,7 @@ macro_rules! each_claim {
                 a_leader_that_stays_keeps_its_term,
                 each_change_of_leader_raises_the_term,
                 a_leader_that_resigns_makes_room,
+                a_leader_whose_process_is_forgotten_makes_room,
                 resigning_from_an_old_term_changes_nothing,
                 of_many_racers_one_is_elected,
             }

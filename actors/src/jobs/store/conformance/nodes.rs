@@ -60,7 +60,7 @@ pub(crate) async fn runs_are_told_that_were_claimed_before(stage: Stage) {
 }
 
 pub(crate) async fn nobody_is_elected_while_another_leads(stage: Stage) {
-    let (one, other) = (NodeId::fresh(), NodeId::fresh());
+    let (one, other) = (stage.node().await, stage.node().await);
     let term = stage.elect("jobs", one, at(15), NOW).await.unwrap();
     assert!(term.is_some());
     let almost = Timestamp(at(15).0 - 1);
@@ -69,7 +69,7 @@ pub(crate) async fn nobody_is_elected_while_another_leads(stage: Stage) {
 }
 
 pub(crate) async fn a_leader_that_stays_keeps_its_term(stage: Stage) {
-    let (one, other) = (NodeId::fresh(), NodeId::fresh());
+    let (one, other) = (stage.node().await, stage.node().await);
     let term = stage.elect("jobs", one, at(15), NOW).await.unwrap();
     assert_eq!(stage.elect("jobs", one, at(20), at(5)).await.unwrap(), term);
     assert_eq!(stage.elect("jobs", other, at(30), at(16)).await.unwrap(), None);
@@ -77,7 +77,7 @@ pub(crate) async fn a_leader_that_stays_keeps_its_term(stage: Stage) {
 }
 
 pub(crate) async fn each_change_of_leader_raises_the_term(stage: Stage) {
-    let nodes = [NodeId::fresh(), NodeId::fresh()];
+    let nodes = [stage.node().await, stage.node().await];
     let mut last = 0;
     for turn in 0..4 {
         let node = nodes[usize::try_from(turn % 2).unwrap()];
@@ -89,15 +89,25 @@ pub(crate) async fn each_change_of_leader_raises_the_term(stage: Stage) {
 }
 
 pub(crate) async fn a_leader_that_resigns_makes_room(stage: Stage) {
-    let (one, other) = (NodeId::fresh(), NodeId::fresh());
+    let (one, other) = (stage.node().await, stage.node().await);
     let first = stage.elect("jobs", one, at(15), NOW).await.unwrap().unwrap();
     stage.resign("jobs", one, first).await.unwrap();
     let second = stage.elect("jobs", other, at(15), NOW).await.unwrap().unwrap();
     assert!(second > first);
 }
 
+pub(crate) async fn a_leader_whose_process_is_forgotten_makes_room(stage: Stage) {
+    let (one, other) = (stage.node().await, stage.node().await);
+    // By a clock that was an hour ahead.
+    let first = stage.elect("jobs", one, at(3_615), at(3_600)).await.unwrap().unwrap();
+    assert_eq!(stage.elect("jobs", other, at(15), NOW).await.unwrap(), None);
+    stage.rescue(vec![one], 3, NOW).await.unwrap();
+    let second = stage.elect("jobs", other, at(15), NOW).await.unwrap().unwrap();
+    assert!(second > first);
+}
+
 pub(crate) async fn resigning_from_an_old_term_changes_nothing(stage: Stage) {
-    let (one, other) = (NodeId::fresh(), NodeId::fresh());
+    let (one, other) = (stage.node().await, stage.node().await);
     let old = stage.elect("jobs", one, at(15), NOW).await.unwrap().unwrap();
     let between = stage.elect("jobs", other, at(30), at(15)).await.unwrap().unwrap();
     let present = stage.elect("jobs", one, at(45), at(30)).await.unwrap().unwrap();
@@ -112,7 +122,10 @@ pub(crate) async fn of_many_racers_one_is_elected(stage: Stage) {
     let racers: Vec<_> = (0..8)
         .map(|_| {
             let stage = stage.clone();
-            tokio::spawn(async move { stage.elect("jobs", NodeId::fresh(), at(15), NOW).await })
+            tokio::spawn(async move {
+                let node = stage.node().await;
+                stage.elect("jobs", node, at(15), NOW).await
+            })
         })
         .collect();
     let mut elected = 0;

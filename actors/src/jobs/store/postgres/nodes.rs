@@ -26,6 +26,7 @@ statements! {
                 set node = excluded.node, expires_at = excluded.expires_at,
                     term = leader.term + (leader.node <> excluded.node)::int
                 where leader.node = excluded.node or leader.expires_at <= $4
+                   or not exists (select from {schema}.node n where n.id = leader.node)
                 returning term",
         // The row stays, without a node, so that the next term is a higher one.
         resign: "update {schema}.leader set node = '', expires_at = 0

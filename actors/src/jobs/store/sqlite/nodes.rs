@@ -19,7 +19,8 @@ pub(super) const TO_CANCEL: &str = "select id from sf_job indexed by sf_job_runn
 
 const LEAVE: &str = "delete from sf_node where id = ?1";
 
-const LEADER: &str = "select node, term, expires_at from sf_leader where name = ?1";
+const LEADER: &str = "select node, term, expires_at,
+    exists (select 1 from sf_node where id = sf_leader.node) from sf_leader where name = ?1";
 
 const LEAD: &str = "insert into sf_leader (name, node, term, expires_at) values (?1, ?2, ?3, ?4)
     on conflict (name) do update
@@ -54,12 +55,15 @@ pub(super) fn elect(
 ) -> rusqlite::Result<Option<i64>> {
     let node = node.to_string();
     let leader = optional(db, LEADER, [name], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        let lives: bool = row.get(3)?;
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, lives))
     })?;
     let term = match leader {
         None => 1,
-        Some((leader, term, _)) if leader == node => term,
-        Some((_, term, expires_at)) if expires_at <= now.0 => term.saturating_add(1),
+        Some((leader, term, ..)) if leader == node => term,
+        Some((_, term, expires_at, lives)) if expires_at <= now.0 || !lives => {
+            term.saturating_add(1)
+        }
         Some(_) => return Ok(None),
     };
     execute(db, LEAD, params![name, node, term, until.0])?;
