@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 
 use super::guard::{Admission, Candidate};
 use super::handle::Jobs;
-use super::job::{Job, JobPolicy, is_name};
+use super::job::{EXPIRES_IN, Job, JobPolicy, is_name};
 use super::kinds::ARGS_JSON;
 use super::meta::Meta;
 use super::pool::Pool;
@@ -320,7 +320,10 @@ fn prepare<J: Job>(
     if wishes.delay > DELAY_MAX {
         return Err(invalid("delay", "at most 365 days"));
     }
-    let now = shared.clock.now();
+    if wishes.expires_in.is_some_and(|within| !EXPIRES_IN.contains(&within)) {
+        return Err(invalid("expires_in", "1 ms to 365 days"));
+    }
+    let (now, meta) = (shared.clock.now(), Meta::capture(wishes.tenant.as_deref()));
     let mut new = NewJob {
         class: wishes.class.unwrap_or(J::CLASS),
         kind: Arc::from(J::KIND),
@@ -331,12 +334,12 @@ fn prepare<J: Job>(
         unique: unique(wishes, now)?,
         args,
         args_format: ARGS_JSON,
-        meta: Meta::capture(wishes.tenant.as_deref()).encode(),
+        meta: meta.encode(),
         deferred: false,
         depth_limit: shared.pool(&queue).and_then(|pool| pool.depth_limit),
         queue,
     };
-    let cohort = cohort(wishes.tenant.as_deref(), J::KIND);
+    let cohort = cohort(meta.tenant(), J::KIND);
     Ok(admit(shared, &mut new, &policy, cohort)?.then_some(Prepared { job: new }))
 }
 
@@ -354,6 +357,7 @@ pub(super) fn admit(
         overload: policy.overload,
         cohort,
         deferrals: 0,
+        expires_in: new.expires_at.map(|at| at.since(shared.clock.now())),
         admitted_since: pool.tally.since_look.load(Ordering::Relaxed),
         chance: shared.chance.draw(),
     };
@@ -382,7 +386,7 @@ pub(super) fn admit(
 }
 
 /// The same for all jobs of a tenant and kind, in all processes.
-fn cohort(tenant: Option<&str>, kind: &str) -> u64 {
+pub(super) fn cohort(tenant: Option<&str>, kind: &str) -> u64 {
     FixedState::default().hash_one((tenant, kind))
 }
 

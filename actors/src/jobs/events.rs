@@ -42,7 +42,7 @@ pub enum JobEvent {
         /// Why.
         reason: DeadReason,
     },
-    /// A job was put back: snoozed, parked, of an unknown kind, or the process ends.
+    /// A job was put back: snoozed, parked, put off, of an unknown kind, or the process ends.
     Released {
         /// The job.
         id: JobId,
@@ -89,7 +89,9 @@ impl Events {
         self.tell(match &settle.how {
             Settlement::Done { .. } => JobEvent::Done { id, kind, ran: settle.ran },
             Settlement::Retry { .. } => JobEvent::Failed { id, kind, attempt },
-            Settlement::Release { .. } => JobEvent::Released { id, kind },
+            Settlement::Release { .. } | Settlement::PutOff { .. } => {
+                JobEvent::Released { id, kind }
+            }
             Settlement::Dead { reason, .. } => JobEvent::Died { id, kind, reason: *reason },
         });
     }

@@ -70,7 +70,7 @@ pub struct JobPolicy {
 
 const ATTEMPTS: RangeInclusive<u16> = 1..=100;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
-const EXPIRES_IN: RangeInclusive<Duration> =
+pub(super) const EXPIRES_IN: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(365 * 86_400);
 
 impl Default for JobPolicy {

@@ -443,7 +443,7 @@ impl Tally {
         match settle.how {
             Settlement::Done { .. } | Settlement::Dead { .. } => &self.finished,
             Settlement::Retry { .. } => &self.failed,
-            Settlement::Release { .. } => return,
+            Settlement::Release { .. } | Settlement::PutOff { .. } => return,
         }
         .fetch_add(1, Ordering::Relaxed);
     }
@@ -560,6 +560,7 @@ mod tests {
             attempt: 2,
             max_attempts: 10,
             crashes,
+            deferrals: 0,
             due_at: Timestamp(0),
             expires_at: None,
             dependency: None,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::cx::{Begin, JobCx};
+use super::enqueue::cohort;
+use super::guard::Candidate;
 use super::job::JobResult;
 use super::kinds::{Handler, Kind};
 use super::pool::Worker;
@@ -36,7 +38,8 @@ pub(super) async fn run(shared: Arc<Shared>, claimed: Claimed, worker: Worker) -
         postgres: shared.postgres.clone(),
         claimed,
     });
-    let refused = refusal(&shared, cx.claimed(), kind.as_deref());
+    let refused = refusal(&shared, cx.claimed(), kind.as_deref())
+        .or_else(|| put_off(&shared, &cx, kind.as_deref(), &worker));
     let (outcome, rest) = match (refused, &kind) {
         (Some(outcome), _) => (outcome, None),
         (None, Some(kind)) => {
@@ -85,6 +88,26 @@ fn refusal(shared: &Shared, claimed: &Claimed, kind: Option<&Kind>) -> Option<Ou
     }
     let dependency = claimed.dependency.as_deref();
     dependency.is_some_and(|name| shared.dependencies.is_open(name)).then_some(Outcome::Parked)
+}
+
+/// One that the guard put off waits once more if there is too much work still when it falls due.
+/// A retry is not put off: it holds up whatever its first attempt has begun.
+fn put_off(shared: &Shared, cx: &JobCx, kind: Option<&Kind>, worker: &Worker) -> Option<Outcome> {
+    let claimed = cx.claimed();
+    if claimed.deferrals == 0 || claimed.attempt > 1 {
+        return None;
+    }
+    let now = shared.clock.now();
+    let candidate = Candidate {
+        class: claimed.class,
+        overload: kind?.policy.overload,
+        cohort: cohort(cx.tenant(), &claimed.kind),
+        deferrals: claimed.deferrals.unsigned_abs(),
+        admitted_since: 0,
+        expires_in: claimed.expires_at.map(|at| at.since(now)),
+        chance: shared.chance.draw(),
+    };
+    worker.pool().guard.load().put_off_again(&candidate).map(Outcome::PutOff)
 }
 
 /// What still runs although its end is known: code that blocks cannot be dropped.
@@ -184,7 +207,11 @@ fn finish(
     let dependency = claimed.dependency.as_deref();
     let tried = !matches!(
         outcome,
-        Outcome::Expired | Outcome::Parked | Outcome::Unstarted | Outcome::UnknownKind
+        Outcome::Expired
+            | Outcome::Parked
+            | Outcome::PutOff(_)
+            | Outcome::Unstarted
+            | Outcome::UnknownKind
     );
     let retried = tried && !matches!(outcome, Outcome::Returned(Ok(())));
     let within_budget = match &claimed.dependency {

@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Expired,
     /// It was not begun, because its dependency is not well.
     Parked,
+    /// It was not begun, because the guard puts it off by this, once more.
+    PutOff(Duration),
     /// It was not begun, because the process ends.
     Unstarted,
     /// Nobody here handles this kind.
@@ -71,6 +73,7 @@ pub(super) fn settlement(outcome: Outcome, case: &Case<'_>) -> Settlement {
         Outcome::Expired => dead(DeadReason::Expired, None),
         Outcome::Interrupted | Outcome::Unstarted => later(case.now, true, None),
         Outcome::Parked => park(Duration::ZERO, case),
+        Outcome::PutOff(by) => Settlement::PutOff { until: case.now.after(by) },
         Outcome::UnknownKind => {
             let error = RunError { message: "no handler for this kind".into(), trace: None };
             later(case.now.after(UNKNOWN_KIND_WAIT), false, Some(error))

@@ -49,6 +49,7 @@ fn nanoseconds(threads: usize) -> f64 {
 fn check(published: &ArcSwap<GuardSnapshot>) {
     for number in 0..CHECKS {
         let candidate = Candidate {
+            expires_in: None,
             class: Class::Normal,
             overload: Overload::default(),
             cohort: number,

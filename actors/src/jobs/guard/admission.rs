@@ -48,6 +48,8 @@ pub struct Candidate {
     /// How many jobs this process has let into the queue since the reading from which the
     /// snapshot was made; put-off ones count. Only the hard limit asks.
     pub admitted_since: u64,
+    /// It is too late for it after this; `None`: never.
+    pub expires_in: Option<Duration>,
     /// A random number from 0 to 1, for jitter; anything else counts as its nearer end.
     pub chance: f64,
 }

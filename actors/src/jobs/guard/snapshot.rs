@@ -84,7 +84,7 @@ impl GuardSnapshot {
     ///
     /// *Put off* is what the kind wants: [`Admission::Defer`], `Skip` or `Reject`. *Turn away*
     /// is `Skip` or `Reject`: see [`Overload`]. What would be put off beyond
-    /// [`defer_max`](super::GuardBuilder::defer_max) is turned away.
+    /// [`defer_max`](super::GuardBuilder::defer_max), or beyond its own end, is turned away.
     #[must_use]
     #[inline]
     pub fn admit(&self, candidate: &Candidate) -> Admission {
@@ -95,17 +95,35 @@ impl GuardSnapshot {
         } else {
             verdict(self.level, class, candidate.cohort, self.threshold.of(class))
         };
-        match (said, candidate.overload, self.put_off.of(class)) {
-            (Verdict::Accept, _, _) => Admission::Accept,
-            (Verdict::PutOff, Overload::Reschedule { max }, Some(by))
-                if candidate.deferrals < max =>
-            {
-                Admission::Defer { by: spread(by, candidate.chance) }
-            }
-            (Verdict::PutOff | Verdict::TurnAway, _, _) => {
-                turn_away(candidate, self.retry_after.of(class))
-            }
+        let deferral = match said {
+            Verdict::Accept => return Admission::Accept,
+            Verdict::PutOff => self.deferral(candidate),
+            Verdict::TurnAway => None,
+        };
+        match deferral {
+            Some(by) => Admission::Defer { by },
+            None => turn_away(candidate, self.retry_after.of(class)),
         }
+    }
+
+    /// By how much a job is put off once more that was put off before and is due now; `None`: it
+    /// runs. What is stored is not turned away: put off as often as its kind wants, it is let in.
+    #[must_use]
+    pub fn put_off_again(&self, candidate: &Candidate) -> Option<Duration> {
+        let class = candidate.class;
+        match verdict(self.level, class, candidate.cohort, self.threshold.of(class)) {
+            Verdict::Accept => None,
+            Verdict::PutOff | Verdict::TurnAway => self.deferral(candidate),
+        }
+    }
+
+    /// By how much it may be put off, if its kind wants that and it helps.
+    #[inline]
+    fn deferral(&self, candidate: &Candidate) -> Option<Duration> {
+        let Overload::Reschedule { max } = candidate.overload else { return None };
+        let by = spread(self.put_off.of(candidate.class)?, candidate.chance);
+        let in_time = candidate.expires_in.is_none_or(|within| by < within);
+        (in_time && candidate.deferrals < max).then_some(by)
     }
 
     /// The same at another level, for a test; overloaded, all cohorts are held back, and what is

@@ -122,6 +122,12 @@ pub enum Settlement {
         /// What went wrong, if it is to be remembered.
         error: Option<RunError>,
     },
+    /// It was not begun: the guard puts it off once more. The attempt does not count. One that
+    /// was to be cancelled is dead instead.
+    PutOff {
+        /// Not before this, unless it is pulled forward.
+        until: Timestamp,
+    },
     /// It is over without having done its work.
     Dead {
         /// Why.
@@ -207,6 +213,8 @@ pub struct Claimed {
     /// How often it was charged with the end of its process. One with any is not begun until
     /// [`JobStore::begin_suspect`](super::JobStore::begin_suspect) says so.
     pub crashes: i16,
+    /// How often the guard has put it off; 0 again once it was pulled forward or hurried.
+    pub deferrals: i16,
     /// Since when it is due.
     pub due_at: Timestamp,
     /// Not to be begun after this.

@@ -29,7 +29,7 @@ impl RunReport {
         self.count(|end| matches!(end, RunEnd::Failed { .. }))
     }
 
-    /// Runs that were no attempt: snoozed, parked, or of an unknown kind.
+    /// Runs that were no attempt: snoozed, parked, put off, or of an unknown kind.
     #[must_use]
     pub fn released(&self) -> usize {
         self.count(|end| matches!(end, RunEnd::Released { .. }))
@@ -80,7 +80,7 @@ pub enum RunEnd {
         /// Not before this.
         run_at: Timestamp,
     },
-    /// It was no attempt: snoozed, parked, or of an unknown kind.
+    /// It was no attempt: snoozed, parked, put off, or of an unknown kind.
     Released {
         /// Not before this.
         run_at: Timestamp,
@@ -114,6 +114,7 @@ impl JobRun {
             Settlement::Done { .. } => RunEnd::Done,
             Settlement::Retry { run_at, error } => RunEnd::Failed { error: error.message, run_at },
             Settlement::Release { run_at, parked, .. } => RunEnd::Released { run_at, parked },
+            Settlement::PutOff { until } => RunEnd::Released { run_at: until, parked: false },
             Settlement::Dead { reason, error } => {
                 RunEnd::Died { reason, error: error.map(|error| error.message) }
             }

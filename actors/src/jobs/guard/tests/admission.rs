@@ -14,7 +14,15 @@ fn snapshot(level: Level) -> GuardSnapshot {
 }
 
 const fn candidate(class: Class, overload: Overload) -> Candidate {
-    Candidate { class, overload, cohort: 0, deferrals: 0, admitted_since: 0, chance: 0.0 }
+    Candidate {
+        class,
+        overload,
+        cohort: 0,
+        deferrals: 0,
+        admitted_since: 0,
+        expires_in: None,
+        chance: 0.0,
+    }
 }
 
 /// A letter for each answer.
@@ -102,6 +110,45 @@ fn a_job_put_off_as_often_as_its_kind_wants_is_given_up() {
         });
         assert_eq!(answers.into_iter().collect::<String>(), expect, "{class:?}");
     }
+}
+
+#[test]
+fn a_stored_job_that_is_due_again_is_put_off_once_more_but_never_turned_away() {
+    let overload = Overload::Reschedule { max: 2 };
+    for (level, class, expect) in [
+        (Level::Normal, Class::Bulk, [false; 3]),
+        (Level::Elevated, Class::Sheddable, [false; 3]),
+        (Level::Elevated, Class::Bulk, [true, true, false]),
+        (Level::Overloaded, Class::Sheddable, [true, true, false]),
+        (Level::Critical, Class::Normal, [true, true, false]),
+        (Level::Critical, Class::Critical, [false; 3]),
+    ] {
+        let mut snapshot = snapshot(level);
+        snapshot.credits = Some(0);
+        let again = |deferrals| {
+            snapshot.put_off_again(&Candidate { deferrals, ..candidate(class, overload) })
+        };
+        assert_eq!([0, 1, 2].map(|deferrals| again(deferrals).is_some()), expect, "{level:?}");
+        for overload in [Overload::Skip, Overload::Reject] {
+            assert_eq!(snapshot.put_off_again(&candidate(class, overload)), None);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_put_off_beyond_its_own_end() {
+    let snapshot = snapshot(Level::Overloaded);
+    for (class, expect) in [(Class::Normal, "rrd"), (Class::Sheddable, "ssd")] {
+        let answers = [39, 40, 41].map(|seconds| {
+            let expires_in = Some(seconds * SECOND);
+            let overload = Overload::default();
+            letter(snapshot.admit(&Candidate { expires_in, ..candidate(class, overload) }))
+        });
+        assert_eq!(answers.into_iter().collect::<String>(), expect, "{class:?}");
+    }
+    let expires_in = Some(39 * SECOND);
+    let asks = Candidate { expires_in, ..candidate(Class::Normal, Overload::default()) };
+    assert_eq!(snapshot.put_off_again(&asks), None, "it runs");
 }
 
 #[test]

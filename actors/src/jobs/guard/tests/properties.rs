@@ -102,6 +102,7 @@ proptest! {
             for class in Class::ALL {
                 for overload in [Overload::default(), Overload::Skip, Overload::Reject] {
                     let candidate = Candidate {
+                        expires_in: None,
                         class, overload, cohort: deferred, deferrals: 0, admitted_since: 0, chance,
                     };
                     match snapshot.admit(&candidate) {
@@ -126,6 +127,7 @@ proptest! {
             state.observe(reading);
             let snapshot = state.snapshot();
             let candidate = Candidate {
+                expires_in: None,
                 class: Class::Critical, overload: Overload::Reject, cohort, deferrals: 0,
                 admitted_since: 0, chance: 0.5,
             };

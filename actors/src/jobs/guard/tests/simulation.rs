@@ -152,6 +152,7 @@ impl Simulation {
 
     fn enqueue(&mut self, class: Class) {
         let candidate = Candidate {
+            expires_in: None,
             class,
             overload: Overload::default(),
             cohort: self.next_random() >> 32,

@@ -143,6 +143,8 @@ macro_rules! each_claim {
                 a_release_keeps_its_age_if_asked,
                 a_parked_release_waits_for_its_dependency,
                 nothing_is_parked_that_nobody_would_release,
+                what_is_put_off_once_more_can_be_pulled_forward,
+                what_was_hurried_counts_as_never_put_off,
                 a_dead_job_says_why,
                 many_ends_of_all_kinds_at_once,
                 the_newest_32_errors_are_kept,

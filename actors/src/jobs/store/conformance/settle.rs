@@ -1,8 +1,8 @@
 //! Claims about the end of a run.
 
 use super::stage::{
-    DEPENDENCY, DONE, NOW, Stage, at, claim, dead, dependent, error, job, park, release, retry,
-    settle,
+    DEPENDENCY, DONE, NOW, QUEUE, Stage, at, claim, dead, deferred, dependent, error, job, park,
+    release, retry, settle,
 };
 use crate::jobs::store::{Cancelled, DeadReason, JobState, NewJob, RunError, Settlement};
 use crate::jobs::{JobId, RunKey};
@@ -148,6 +148,32 @@ pub(crate) async fn a_release_keeps_its_age_if_asked(stage: Stage) {
         assert_eq!(claimed.due_at, due_at);
         assert!(stage.end(claimed.key, DONE).await);
     }
+}
+
+pub(crate) async fn what_is_put_off_once_more_can_be_pulled_forward(stage: Stage) {
+    let node = stage.node().await;
+    let key = stage.running(node, deferred(NOW)).await;
+    assert!(stage.end(key, Settlement::PutOff { until: at(60) }).await);
+    let info = stage.info(key.id).await;
+    assert_eq!((info.state, info.attempt, info.run_at), (JobState::Parked, 0, Some(at(60))));
+    let again = stage.claim_at(claim(node, 1), at(60)).await.pop().unwrap();
+    assert_eq!((again.deferrals, again.attempt, again.due_at), (2, 1, at(60)));
+    let put_off = Settlement::PutOff { until: at(120) };
+    assert!(stage.end_at(again.key, put_off.clone(), at(60)).await);
+    assert!(!stage.end_at(again.key, put_off, at(60)).await, "its run is over");
+    assert_eq!(stage.pull_forward(QUEUE.into(), 9, at(61)).await.unwrap(), 1);
+    let pulled = stage.claim_at(claim(node, 1), at(61)).await.pop().unwrap();
+    assert_eq!(pulled.deferrals, 0, "there is room for it");
+    stage.cancel(key.id, at(61)).await.unwrap();
+    assert!(stage.end_at(pulled.key, Settlement::PutOff { until: at(120) }, at(61)).await);
+    stage.expect_dead(key.id, DeadReason::Cancelled).await;
+}
+
+pub(crate) async fn what_was_hurried_counts_as_never_put_off(stage: Stage) {
+    let node = stage.node().await;
+    let id = stage.add(deferred(at(60))).await;
+    assert!(stage.retry(id, NOW).await.unwrap());
+    assert_eq!(stage.claim(claim(node, 1)).await[0].deferrals, 0);
 }
 
 pub(crate) async fn a_parked_release_waits_for_its_dependency(stage: Stage) {

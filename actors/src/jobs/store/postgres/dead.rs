@@ -83,7 +83,8 @@ statements! {
     DeadSql {
         // One that is due already keeps its place.
         hurry: "update {schema}.job
-                   set state = 0, deferred = false, run_at = least(run_at, $2::bigint),
+                   set state = 0, deferred = false, deferrals = 0,
+                       run_at = least(run_at, $2::bigint),
                        due_at = case when state = 2 or run_at > $2 then $2 else due_at end
                  where id = $1 and node is null returning queue",
         retry: resurrected!("id = $1", "$2", "attempt", "greatest(max_attempts, attempt + 1)"),

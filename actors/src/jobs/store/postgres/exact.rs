@@ -13,13 +13,18 @@ use crate::store::{StoreError, Timestamp};
 statements! {
     ExactSql {
         lock_depth: "select pg_advisory_xact_lock(hashtextextended('{schema}.depth ' || $1::text, 0))",
+        // In the order of an index, also where that is by no more than the queue: a scan of the
+        // whole table that stops at the limit looks cheap, and reads all of it where the jobs of
+        // another queue come first.
         depth: "select count(*) from (
-                  (select from {schema}.job where state = 0 and queue = $1 limit $2::bigint)
+                  (select from {schema}.job where state = 0 and queue = $1
+                    order by class, run_at, id limit $2::bigint)
                   union all
                   (select from {schema}.job where state = 1 and node is not null and queue = $1
-                    limit $2::bigint)
+                    order by node limit $2::bigint)
                   union all
-                  (select from {schema}.job where state = 2 and queue = $1 limit $2::bigint)
+                  (select from {schema}.job where state = 2 and queue between $1 and $1
+                    order by queue limit $2::bigint)
                 ) live",
         // Locked, so that it is neither claimed nor settled meanwhile.
         holder: "select id, state = 1 from {schema}.job where kind = $1 and unique_key = $2 for update",
@@ -31,7 +36,7 @@ statements! {
                     due_at = case when $5 then $6 else due_at end,
                     expires_at = case when $5 then $7 else expires_at end,
                     deferred = case when $5 then $8 else deferred end,
-                    deferrals = deferrals + ($5 and $8)::int
+                    deferrals = least(deferrals + ($5 and $8)::int, 32767)
                   where id = $1",
         strip: "with other as (update {schema}.job set unique_key = null where id = $1)
                 delete from {schema}.unique_ttl where kind = $2 and unique_key = $3",

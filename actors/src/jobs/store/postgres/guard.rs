@@ -46,17 +46,19 @@ macro_rules! moves {
 
 statements! {
     GuardSql {
+        // Each in the order of an index, as the exact depth.
         depths: "select c.class, r.ready, r.oldest,
                     (select count(*) from (
                        select from {schema}.job
-                        where state = 1 and node is not null and queue = $1 limit $2) running),
+                        where state = 1 and node is not null and queue = $1
+                        order by node limit $2) running),
                     (select count(*) from (
                        select from {schema}.job
                         where state = 0 and deferred and queue = $1 and run_at > $3
-                        limit $2) deferred),
+                        order by run_at, id limit $2) deferred),
                     (select count(*) from (
-                       select from {schema}.job where state = 2 and queue = $1
-                        limit $2) parked),
+                       select from {schema}.job where state = 2 and queue between $1 and $1
+                        order by queue limit $2) parked),
                     exists (select from {schema}.queue where name in ($1, '*') and paused)
                from (values (0::smallint), (1::smallint), (2::smallint), (3::smallint)) c(class)
               cross join lateral (
@@ -69,9 +71,10 @@ statements! {
         release: moves!(
             "dependency = $1 and state = 2", "state = 0, due_at = greatest(run_at, $3::bigint)"
         ),
+        // There is room for it, so it is as if it had never been put off.
         pull_forward: moves!(
             "state = 0 and deferred and queue = $1 and run_at > $3",
-            "run_at = $3, due_at = $3, deferred = false"
+            "run_at = $3, due_at = $3, deferred = false, deferrals = 0"
         ),
         parked: concat!(
             dependencies!(),

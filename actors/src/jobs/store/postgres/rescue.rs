@@ -143,6 +143,13 @@ impl Orphan {
 
     /// What had not begun gets its attempt back.
     const fn back(&self, charged: bool, now: Timestamp) -> Back {
-        Back { state: 0, run_at: now, due_at: None, refund: !self.begun, crash: charged }
+        Back {
+            state: 0,
+            run_at: now,
+            due_at: None,
+            refund: !self.begun,
+            crash: charged,
+            put_off: false,
+        }
     }
 }

@@ -28,11 +28,13 @@ statements! {
         requeue: "update {schema}.job s
                      set state = u.state, node = null, started_at = null, run = s.run + $7::int,
                          run_at = u.run_at, due_at = coalesce(u.due_at, s.due_at),
-                         attempt = greatest(s.attempt - u.refund, 0), crashes = s.crashes + u.crash
+                         attempt = greatest(s.attempt - u.refund, 0), crashes = s.crashes + u.crash,
+                         deferred = u.put_off = 1,
+                         deferrals = least(s.deferrals + u.put_off, 32767)
                     from unnest((select $1::bigint[]), (select $2::smallint[]),
                                 (select $3::bigint[]), (select $4::bigint[]),
-                                (select $5::int[]), (select $6::int[]))
-                         u(id, state, run_at, due_at, refund, crash)
+                                (select $5::int[]), (select $6::int[]), (select $8::int[]))
+                         u(id, state, run_at, due_at, refund, crash, put_off)
                    where s.id = u.id",
         bury: "with gone as (
                  delete from {schema}.job s
@@ -185,6 +187,10 @@ impl Plan {
                     None => self.put_back(open, Back::release(*run_at, parked, *keeps_age), now),
                 }
             }
+            Settlement::PutOff { until } => match cancelled {
+                Some(reason) => self.bury.push(settle.key.id, reason, None, 0),
+                None => self.put_back(open, Back::put_off(*until), now),
+            },
             Settlement::Dead { reason, error } => {
                 self.note.push(settle.key, error.as_ref());
                 self.bury.push(settle.key.id, *reason, error.as_ref(), 0);
@@ -209,16 +215,24 @@ pub(super) struct Back {
     pub(super) due_at: Option<Timestamp>,
     pub(super) refund: bool,
     pub(super) crash: bool,
+    /// By the guard.
+    pub(super) put_off: bool,
 }
 
 impl Back {
     const fn retry(run_at: Timestamp) -> Self {
-        Self { state: 0, run_at, due_at: Some(run_at), refund: false, crash: false }
+        let due_at = Some(run_at);
+        Self { state: 0, run_at, due_at, refund: false, crash: false, put_off: false }
+    }
+
+    fn put_off(until: Timestamp) -> Self {
+        Self { put_off: true, ..Self::release(until, false, false) }
     }
 
     fn release(run_at: Timestamp, parked: bool, keeps_age: bool) -> Self {
         let due_at = (!keeps_age).then_some(run_at);
-        Self { state: if parked { 2 } else { 0 }, run_at, due_at, refund: true, crash: false }
+        let state = if parked { 2 } else { 0 };
+        Self { state, run_at, due_at, refund: true, crash: false, put_off: false }
     }
 }
 
@@ -231,6 +245,7 @@ pub(super) struct Requeue {
     due_ats: Vec<Option<i64>>,
     refunds: Vec<i32>,
     crashes: Vec<i32>,
+    put_offs: Vec<i32>,
     /// 1 if the fence rises.
     pub(super) raise: i32,
 }
@@ -243,13 +258,14 @@ impl Requeue {
         self.due_ats.push(back.due_at.map(|at| at.0));
         self.refunds.push(back.refund.into());
         self.crashes.push(back.crash.into());
+        self.put_offs.push(back.put_off.into());
     }
 
     async fn carry_out(&self, session: Session<'_>, sql: &PgSql) -> Result<(), StoreError> {
         if self.ids.is_empty() {
             return Ok(());
         }
-        let params: [Param<'_>; 7] = [
+        let params: [Param<'_>; 8] = [
             (&self.ids, Type::INT8_ARRAY),
             (&self.states, Type::INT2_ARRAY),
             (&self.run_ats, Type::INT8_ARRAY),
@@ -257,6 +273,7 @@ impl Requeue {
             (&self.refunds, Type::INT4_ARRAY),
             (&self.crashes, Type::INT4_ARRAY),
             (&self.raise, Type::INT4),
+            (&self.put_offs, Type::INT4_ARRAY),
         ];
         session.rows(&sql.settle.requeue, &params).await.map(drop)
     }

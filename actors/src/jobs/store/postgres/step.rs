@@ -86,7 +86,7 @@ macro_rules! claimed {
             "))
                returning s.id, s.run, s.kind, s.class, s.attempt, s.max_attempts, s.crashes,
                          s.due_at, s.expires_at, s.dependency, s.args, s.args_format, s.meta,
-                         s.created_at, s.run_at)"
+                         s.created_at, s.run_at, s.deferrals)"
         )
     };
 }
@@ -104,7 +104,7 @@ statements! {
             " select c.*, null::bigint[] as ids, null::int[] as runs from claimed c
               union all
               select null, null, null, null, null, null, null, null, null, null, null, null, null,
-                     null, null, array_agg(id), array_agg(run) from ended"
+                     null, null, null, array_agg(id), array_agg(run) from ended"
         ),
         lock_running: "select pg_advisory_xact_lock(hashtextextended('{schema}.running ' || $1::text, 0))",
         claim_limited: concat!(
@@ -318,8 +318,8 @@ fn stale(sent: &[Settle], mut matched: Vec<RunKey>) -> Vec<RunKey> {
 }
 
 fn read_matched(row: &Row) -> Result<Vec<RunKey>, StoreError> {
-    let ids: Option<Vec<i64>> = row.try_get(15)?;
-    let runs: Option<Vec<i32>> = row.try_get(16)?;
+    let ids: Option<Vec<i64>> = row.try_get(16)?;
+    let runs: Option<Vec<i32>> = row.try_get(17)?;
     let pairs = ids.unwrap_or_default().into_iter().zip(runs.unwrap_or_default());
     Ok(pairs.map(|(id, run)| RunKey { id: crate::jobs::JobId(id), run }).collect())
 }
@@ -340,6 +340,7 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         attempt: row.try_get(4)?,
         max_attempts: row.try_get(5)?,
         crashes: row.try_get(6)?,
+        deferrals: row.try_get(15)?,
         due_at: moment(row, 7)?,
         expires_at: row.try_get::<Option<i64>>(8)?.map(Timestamp),
         dependency: row.try_get::<Option<&str>>(9)?.map(Into::into),

@@ -22,8 +22,8 @@ pub(super) const CLAIM: &str = "update sf_job set
     started_at = case when crashes > 0 then null else ?3 end
     where id in (select id from sf_job where state = 0 and queue = ?1 and class = ?2
         and run_at <= ?3 order by run_at, id limit ?4)
-    returning id, run, kind, class, attempt, max_attempts, crashes, due_at, expires_at,
-        dependency, args, args_format, meta, created_at, run_at";
+    returning id, run, kind, class, attempt, max_attempts, crashes, deferrals, due_at,
+        expires_at, dependency, args, args_format, meta, created_at, run_at";
 
 const BEGIN: &str = "update sf_job set started_at = ?3 where id = ?1 and run = ?2 and state = 1";
 
@@ -111,6 +111,7 @@ fn claimed(row: &Row<'_>) -> rusqlite::Result<Claimed> {
         attempt: row.get("attempt")?,
         max_attempts: row.get("max_attempts")?,
         crashes: row.get("crashes")?,
+        deferrals: row.get("deferrals")?,
         due_at: moment(row, "due_at")?,
         expires_at: row.get::<_, Option<i64>>("expires_at")?.map(Timestamp),
         dependency: row.get("dependency")?,

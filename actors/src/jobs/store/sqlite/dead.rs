@@ -23,8 +23,8 @@ const IS_OVER: &str = "select 1 from sf_done where id = ?1
 const WISH_CANCEL: &str = "update sf_job set cancel = 1 where id = ?1";
 
 /// One that is due already keeps its place.
-const HURRY: &str = "update sf_job set state = 0, deferred = 0, run_at = min(run_at, ?2),
-    due_at = case when state = 2 or run_at > ?2 then ?2 else due_at end
+const HURRY: &str = "update sf_job set state = 0, deferred = 0, deferrals = 0,
+    run_at = min(run_at, ?2), due_at = case when state = 2 or run_at > ?2 then ?2 else due_at end
     where id = ?1 and state <> 1 returning queue";
 
 const CORPSE: &str = "select queue, kind, unique_key from sf_dead where id = ?1";

@@ -42,8 +42,9 @@ pub(super) const NEXT_DEPENDENCY: &str =
 pub(super) const PARKED_FOR: &str =
     "select count(*) from (select 1 from sf_job where dependency = ?1 and state = 2 limit ?2)";
 
+/// There is room for it, so it is as if it had never been put off.
 pub(super) const PULL_FORWARD: &str = "update sf_job
-    set run_at = ?3, due_at = ?3, deferred = 0 where id in
+    set run_at = ?3, due_at = ?3, deferred = 0, deferrals = 0 where id in
     (select id from sf_job where state = 0 and deferred = 1 and queue = ?1 and run_at > ?3
         order by run_at, id limit ?2)
     returning queue";

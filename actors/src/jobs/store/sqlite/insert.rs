@@ -33,8 +33,8 @@ const REPLACE_ARGUMENTS: &str =
     "update sf_job set args = ?2, args_format = ?3, meta = ?4 where id = ?1";
 
 const REPLACE_TIME: &str = "update sf_job
-    set run_at = ?2, due_at = ?2, expires_at = ?3, deferred = ?4, deferrals = deferrals + ?4
-    where id = ?1";
+    set run_at = ?2, due_at = ?2, expires_at = ?3, deferred = ?4,
+    deferrals = min(deferrals + ?4, 32767) where id = ?1";
 
 const LOSE_KEY: &str = "update sf_job set unique_key = null where id = ?1";
 

@@ -30,6 +30,11 @@ pub(super) const RELEASE: &str = "update sf_job set
     due_at = case when ?4 then due_at else ?2 end
     where id = ?1";
 
+/// As for a release, but it can be pulled forward.
+pub(super) const PUT_OFF: &str = "update sf_job set state = 0, node = null, started_at = null,
+    attempt = max(attempt - 1, 0), run_at = ?2, due_at = ?2, deferred = 1,
+    deferrals = min(deferrals + 1, 32767) where id = ?1";
+
 const BURY: &str = "insert into sf_dead
     (id, queue, kind, class, attempt, max_attempts, run, crashes, deferrals, dependency,
     unique_key, args, args_format, meta, created_at, reason, message, died_at)
@@ -127,6 +132,13 @@ fn settle_one(tx: &SqliteTx<'_>, settle: &Settle, now: Timestamp) -> rusqlite::R
                 execute(tx, RELEASE, params![key.id.0, run_at.0, parked, keeps_age])?;
                 wake_if_due(tx, &running.queue, *run_at, now);
             }
+        }
+        Settlement::PutOff { .. } if running.cancel => {
+            bury(tx, key.id, DeadReason::Cancelled, None, now)?;
+        }
+        Settlement::PutOff { until } => {
+            execute(tx, PUT_OFF, params![key.id.0, until.0])?;
+            wake_if_due(tx, &running.queue, *until, now);
         }
         Settlement::Dead { reason, error } => {
             note_error(tx, key, error.as_ref(), now)?;

@@ -207,6 +207,32 @@ async fn a_guard_at_a_level_puts_off_leaves_out_and_refuses() {
 }
 
 #[tokio::test]
+async fn what_was_put_off_waits_once_more_until_there_is_room_or_it_has_waited_often_enough() {
+    let mut kit = kit().await;
+    kit.set_level("default", Level::Overloaded);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(kit.jobs().enqueue(chore("work")).await.unwrap().id().unwrap());
+    }
+    // As often as its kind wants: five times, of which the first was when it was enqueued.
+    for times in 2..=5 {
+        kit.advance(HOUR);
+        let report = kit.run_due().await;
+        assert_eq!((report.done(), report.released()), (0, ids.len()), "{times}");
+        if times == 3 {
+            assert!(kit.jobs().retry(ids.remove(0)).await.unwrap());
+            assert_eq!(kit.run_due().await.done(), 1, "who is hurried waits no more");
+        }
+    }
+    kit.advance(HOUR);
+    assert_eq!(kit.run_due().await.done(), 2);
+    kit.jobs().enqueue(chore("work")).await.unwrap();
+    kit.set_level("default", Level::Normal);
+    kit.advance(HOUR);
+    assert_eq!(kit.run_due().await.done(), 1, "there is room");
+}
+
+#[tokio::test]
 async fn a_job_that_never_ends_fails_the_test_and_says_so() {
     let snoozing = |_: Plain, _: JobCx| async { Err(JobError::snooze(Duration::ZERO)) };
     let mut kit = TestJobs::new(|builder| builder.handle(snoozing)).await.unwrap();

@@ -295,6 +295,7 @@ impl Model {
             End::Retry => Settlement::Retry { run_at, error: error("refused") },
             End::Release => release(false),
             End::Park => release(true),
+            End::PutOff => Settlement::PutOff { until: run_at },
             End::Dead => Settlement::Dead { reason: DeadReason::Discarded, error: None },
         };
         let step = stage.step(vec![settle(key, how)], None, now).await.unwrap();
@@ -311,10 +312,13 @@ impl Model {
             End::Dead => Place::Dead(DeadReason::Discarded),
             End::Retry if spent => cancelled.unwrap_or(Place::Dead(DeadReason::Discarded)),
             End::Park if job.dependent => cancelled.unwrap_or(Place::Parked),
-            End::Retry | End::Release | End::Park => cancelled.unwrap_or(Place::Ready),
+            End::Retry | End::Release | End::Park | End::PutOff => {
+                cancelled.unwrap_or(Place::Ready)
+            }
         };
         if job.is_live() {
-            let keeps_age = !matches!(end, End::Retry) && delay == 1;
+            let keeps_age = matches!(end, End::Release | End::Park) && delay == 1;
+            job.deferred = matches!(end, End::PutOff);
             let due_at = if keeps_age { job.due_at } else { run_at };
             (job.run_at, job.due_at) = (run_at, due_at);
             job.attempt -= i16::from(!matches!(end, End::Retry));

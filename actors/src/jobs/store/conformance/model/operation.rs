@@ -43,13 +43,15 @@ pub(crate) enum End {
     Retry,
     Release,
     Park,
+    PutOff,
     Dead,
 }
 
 pub(crate) fn operation() -> impl Strategy<Value = Operation> {
     let limit = 1..4_u32;
     let of_class = prop::sample::select(Class::ALL.to_vec());
-    let end = prop::sample::select(vec![End::Done, End::Retry, End::Release, End::Park, End::Dead]);
+    let ends = [End::Done, End::Retry, End::Release, End::Park, End::PutOff, End::Dead];
+    let end = prop::sample::select(ends.to_vec());
     prop_oneof![
         6 => draft().prop_map(Operation::Insert),
         6 => (0..2_usize, 0..4_u16, prop::option::weighted(0.2, 1..5_u32)).prop_map(

@@ -6,8 +6,10 @@ use futures_util::future::join_all;
 
 use super::jobs;
 use crate::jobs::NodeId;
-use crate::jobs::store::conformance::stage::{NOW, claim, error, job, keyed, settle};
-use crate::jobs::store::{Inserted, JobStore, NewJob, Settlement};
+use crate::jobs::store::conformance::stage::{
+    NOW, claim, deferred, error, job, keyed, settle, unique,
+};
+use crate::jobs::store::{Inserted, JobStore, NewJob, OnConflict, Settlement, Unique};
 use crate::store::StoreError;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,4 +83,21 @@ async fn a_zero_in_a_message_keeps_no_run_from_ending() {
     let found = jobs.find(key.id).await.unwrap().unwrap();
     assert_eq!(found.error.as_deref(), Some("nul\u{fffd}byte"));
     assert_eq!(found.progress.as_deref(), Some("half\u{fffd}way"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_may_be_put_off_for_ever() {
+    let Some((jobs, _schema)) = jobs().await else { return };
+    let unique = Unique { conflict: OnConflict::Replace, ..unique(b"key") };
+    let debounce = NewJob { unique: Some(unique), ..deferred(NOW) };
+    let id = jobs.insert(vec![debounce.clone()], NOW).await.unwrap()[0];
+    let Inserted::New(id) = id else { panic!("{id:?}") };
+    let count = jobs.store.sql("update {schema}.job set deferrals = 32767");
+    jobs.store.client().await.unwrap().execute(&count, &[]).await.unwrap();
+    assert_eq!(jobs.insert(vec![debounce], NOW).await.unwrap(), [Inserted::Replaced(id)]);
+    let node = NodeId::fresh();
+    let claimed = jobs.step(Vec::new(), Some(claim(node, 1)), NOW).await.unwrap().claimed;
+    assert_eq!(claimed[0].deferrals, i16::MAX);
+    let put_off = settle(claimed[0].key, Settlement::PutOff { until: NOW });
+    assert!(jobs.step(vec![put_off], None, NOW).await.unwrap().stale.is_empty());
 }
