@@ -1,8 +1,8 @@
 //! Claims about unique keys.
 
 use super::stage::{DONE, NOW, Stage, at, claim, keyed, retry, unique};
-use crate::jobs::JobId;
 use crate::jobs::store::{DeadReason, Inserted, JobState, NewJob, OnConflict, Unique};
+use crate::jobs::{JobId, RunKey};
 use crate::store::Timestamp;
 
 /// A job with the key `k` that stays taken until this moment.
@@ -116,6 +116,17 @@ pub(crate) async fn replace_leaves_a_running_job_alone(stage: Stage) {
             stage.cancel(id, NOW).await.unwrap();
         }
     }
+}
+
+pub(crate) async fn a_running_job_loses_its_key_with_the_time_of_it(stage: Stage) {
+    let node = stage.node().await;
+    let first = stage.running(node, keyed_until(at(60))).await;
+    let second = stage.add(NewJob { run_at: NOW, ..newer(OnConflict::Replace) }).await;
+    assert_eq!(stage.run(node).await.id, second);
+    assert!(stage.end(RunKey { id: second, run: 1 }, DONE).await);
+    // The first one still runs, and its time is not over.
+    assert!(matches!(stage.offer(keyed(b"k")).await, Inserted::New(_)));
+    assert!(stage.end(first, DONE).await);
 }
 
 pub(crate) async fn sixty_four_racers_with_one_key_are_one_row(stage: Stage) {

@@ -38,6 +38,8 @@ const REPLACE_TIME: &str = "update sf_job
 
 const LOSE_KEY: &str = "update sf_job set unique_key = null where id = ?1";
 
+const FORGET_HOLD: &str = "delete from sf_unique_ttl where kind = ?1 and unique_key = ?2";
+
 /// Stores a job in the transaction `tx`, and wakes who waits for its queue once that is
 /// committed.
 ///
@@ -85,7 +87,7 @@ enum Holder {
 }
 
 fn insert(db: &Connection, job: &NewJob, now: Timestamp) -> rusqlite::Result<Inserted> {
-    let mut loses_key = None;
+    let mut strips = None;
     if let Some(unique) = &job.unique {
         match (holder(db, &job.kind, &unique.key, now)?, unique.conflict) {
             (Holder::Nobody, _) => {}
@@ -97,15 +99,16 @@ fn insert(db: &Connection, job: &NewJob, now: Timestamp) -> rusqlite::Result<Ins
                 return replace(db, id, job, unique);
             }
             (Holder::Running(id), OnConflict::Replace | OnConflict::ReplaceKeepTime) => {
-                loses_key = Some(id);
+                strips = Some((id, &unique.key));
             }
         }
     }
     if is_full(db, job)? {
         return Ok(Inserted::QueueFull);
     }
-    if let Some(id) = loses_key {
+    if let Some((id, key)) = strips {
         execute(db, LOSE_KEY, [id.0])?;
+        execute(db, FORGET_HOLD, params![job.kind, key])?;
     }
     add(db, job, now).map(Inserted::New)
 }
