@@ -68,8 +68,8 @@ struct Keeping {
     presence: Option<Arc<str>>,
     nodes: Nodes,
     beaten: Option<Instant>,
-    /// When a process was last found dead.
-    mourned: Option<Instant>,
+    /// When a process was last found dead; as if at the start, for those that died before.
+    mourned: Instant,
     searched: Instant,
     pruned: Instant,
 }
@@ -78,8 +78,7 @@ impl Keeping {
     fn new(shared: Arc<Shared>, presence: Option<Arc<str>>) -> Self {
         let now = Instant::now();
         let nodes = Nodes::default();
-        let (beaten, mourned) = (None, None);
-        Self { shared, presence, nodes, beaten, mourned, searched: now, pruned: now }
+        Self { shared, presence, nodes, beaten: None, mourned: now, searched: now, pruned: now }
     }
 
     async fn keep(mut self) {
@@ -174,13 +173,13 @@ impl Keeping {
             return if self.mourns(now) { self.find_orphans().await } else { Ok(()) };
         }
         self.give_back(dead.clone()).await?;
-        self.mourned = Some(now);
+        self.mourned = now;
         dead.iter().filter_map(|id| self.nodes.presence(*id)).for_each(|at| presence::bury(&at));
         Ok(())
     }
 
     fn mourns(&self, now: Instant) -> bool {
-        self.mourned.is_some_and(|at| now.saturating_duration_since(at) < LOST_AFTER)
+        now.saturating_duration_since(self.mourned) < LOST_AFTER
     }
 
     async fn give_back(&self, dead: Vec<super::NodeId>) -> Result<(), StoreError> {

@@ -71,7 +71,8 @@
 //!   when it has not been heard of for [`expires_after`](JobsBuilder::expires_after). Nobody's
 //!   wall clock decides that. A process that cannot reach the store stops before it is taken for
 //!   dead.
-//! - A job that takes its process with it is found out: suspects run one at a time, and after
+//! - A job that takes its process with it is found out: what had begun when it died is suspect,
+//!   suspects run one at a time, those last that were charged most, and after
 //!   [`poison_after`](JobsBuilder::poison_after) crashes it is dead as `poison`.
 //! - A panic, a timeout or an error is one failed attempt, and is written down. The pause after it
 //!   is in the table: a restart neither shortens nor forgets it.

@@ -186,8 +186,10 @@ impl Pool {
     /// `completed`: the tables may know of it already, from the handler's own transaction.
     pub(super) fn end(&self, settle: Settle, completed: bool, now: Instant) {
         let mut state = self.state.lock();
-        // The weight of one run is an eighth: a few runs are enough to see a change.
-        state.mean_run = (state.mean_run * 7 + settle.ran) / 8;
+        if !matches!(settle.how, Settlement::Release { .. } | Settlement::PutOff { .. }) {
+            // The weight of one run is an eighth: a few runs are enough to see a change.
+            state.mean_run = (state.mean_run * 7 + settle.ran) / 8;
+        }
         state.oldest_end.get_or_insert(now);
         if completed {
             state.completed.insert(settle.key);
@@ -538,6 +540,18 @@ mod tests {
         assert_eq!(pool.look_at(Claims::Room, now), at);
         assert!(pool.ask(NodeId::fresh(), Claims::Room, now).is_none());
         assert!(pool.ask(NodeId::fresh(), Claims::Room, at).is_some());
+    }
+
+    #[test]
+    fn what_was_not_begun_does_not_make_runs_look_short() {
+        let (pool, now) = pool();
+        for id in 0..100 {
+            let (key, how) =
+                (RunKey { id: JobId(id), run: 1 }, Settlement::PutOff { until: Timestamp(1) });
+            pool.end(Settle { key, how, queued: Duration::ZERO, ran: Duration::ZERO }, false, now);
+        }
+        let ask = pool.ask(NodeId::fresh(), Claims::Room, now).unwrap();
+        assert_eq!(sum(ask.claim.unwrap().wants), u32::from(pool.workers), "none ahead");
     }
 
     #[test]

@@ -82,8 +82,8 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// Forgets processes and makes their jobs ready again, in one transaction: those of `dead`,
     /// and those of processes that have no row. The fence of each rises.
     ///
-    /// A crash is charged to the jobs on trial (charged before, and begun), or if there was none
-    /// to all that had begun. At `poison_after` crashes a job is dead, and so is one that has no
+    /// A crash is charged to all that had begun: of those that were charged before that is one, on
+    /// trial. At `poison_after` crashes a job is dead, and so is one that has no
     /// attempt left or was to be cancelled. What had not begun gets its attempt back.
     fn rescue(&self, dead: Vec<NodeId>, poison_after: i16, now: Timestamp) -> Stored<Rescued>;
 

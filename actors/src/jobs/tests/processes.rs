@@ -18,6 +18,7 @@ const FOLDER: &str = "STEADFAST_TEST_JOBS_FOLDER";
 on_each_database! {
     what_was_acknowledged_survives_a_loop_of_kill_nine,
     a_job_that_aborts_its_process_is_poison_after_three_and_its_neighbours_finish,
+    of_many_jobs_that_abort_their_process_none_takes_a_neighbour_along,
     a_stopped_and_continued_process_is_fenced,
     a_killed_process_is_noticed_long_before_its_beats_expire,
     two_processes_on_one_database_share_its_work,
@@ -334,6 +335,33 @@ async fn a_job_that_aborts_its_process_is_poison_after_three_and_its_neighbours_
     for answer in answers {
         let info = bench.info(answer.unwrap().id().unwrap()).await;
         assert_eq!(info.state, JobState::Done, "{info:?}");
+    }
+    bench.stop().await;
+}
+
+async fn of_many_jobs_that_abort_their_process_none_takes_a_neighbour_along(base: Base) {
+    const ABORT: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    let bench = base.bench(|builder| builder.queue(QueueSpec::new("default").workers(0))).await;
+    let then = |number: usize| if number % 5 == 2 { Then::Abort } else { Then::End };
+    let jobs = (0..5 * ABORT).map(|number| Effect { then: then(number) });
+    let answers = bench.jobs.enqueue_many(jobs).await.unwrap();
+    let over = async || {
+        let counts = bench.jobs.counts().await.unwrap();
+        (counts.ready + counts.running == 0).then_some(())
+    };
+    let begun = Instant::now();
+    while over().await.is_none() {
+        let mut worker = Worker::start(&base, folder.path(), "aborts");
+        while !worker.has_ended() && over().await.is_none() {
+            assert!(begun.elapsed() < WITHIN, "neither done nor dead");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+    for (number, answer) in answers.into_iter().enumerate() {
+        let info = bench.info(answer.unwrap().id().unwrap()).await;
+        let expected = (then(number) == Then::Abort).then_some(DeadReason::Poison);
+        assert_eq!(info.reason, expected, "{number}: {info:?}");
     }
     bench.stop().await;
 }

@@ -110,6 +110,7 @@ macro_rules! each_claim {
                 replace_takes_the_new_arguments_and_the_new_time,
                 replace_keep_time_takes_the_new_arguments_only,
                 replace_leaves_a_running_job_alone,
+                a_running_job_loses_its_key_with_the_time_of_it,
                 sixty_four_racers_with_one_key_are_one_row,
             }
             claim {
@@ -194,9 +195,9 @@ macro_rules! each_claim {
                 the_jobs_of_a_dead_process_are_ready_again,
                 the_jobs_of_a_forgotten_process_are_found_too,
                 a_rescue_raises_the_fence,
-                without_a_suspect_all_that_had_begun_is_charged,
+                a_crash_is_charged_to_all_that_had_begun,
                 a_suspect_that_did_not_begin_is_not_charged,
-                a_crash_is_charged_to_the_suspect_alone,
+                whoever_runs_beside_a_suspect_becomes_one,
                 each_process_has_a_crash_of_its_own,
                 three_crashes_are_poison,
                 poison_may_be_tried_again,

@@ -68,7 +68,7 @@ pub(crate) async fn a_rescue_raises_the_fence(stage: Stage) {
     assert!(stage.end(next, DONE).await);
 }
 
-pub(crate) async fn without_a_suspect_all_that_had_begun_is_charged(stage: Stage) {
+pub(crate) async fn a_crash_is_charged_to_all_that_had_begun(stage: Stage) {
     let stored = stage.add_all(vec![job(); 3]).await;
     let (claimed, rescued) = crash(&stage, &[]).await;
     assert_eq!(ids(&claimed), stored);
@@ -87,14 +87,15 @@ pub(crate) async fn a_suspect_that_did_not_begin_is_not_charged(stage: Stage) {
     assert_eq!(stage.info(stored[0]).await.attempt, before, "its attempt comes back");
 }
 
-pub(crate) async fn a_crash_is_charged_to_the_suspect_alone(stage: Stage) {
+pub(crate) async fn whoever_runs_beside_a_suspect_becomes_one(stage: Stage) {
+    // Else one that takes its process with it would hide behind others on trial.
     let suspects = stage.add_all(vec![job(); 2]).await;
     crash(&stage, &[]).await;
-    let bystander = stage.add(job()).await;
+    let newcomer = stage.add(job()).await;
     let (_, rescued) = crash(&stage, &suspects[..1]).await;
     assert_eq!(rescued.requeued, 3);
-    assert_eq!(crashes(&stage, &[suspects[0], suspects[1], bystander]).await, [2, 1, 0]);
-    assert_eq!(stage.info(bystander).await.attempt, 1, "it had begun");
+    assert_eq!(crashes(&stage, &[suspects[0], suspects[1], newcomer]).await, [2, 1, 1]);
+    assert_eq!(stage.info(newcomer).await.attempt, 1, "it had begun");
     assert_eq!(stage.info(suspects[1]).await.attempt, 1, "it had not");
 }
 

@@ -1,6 +1,5 @@
 //! Taking jobs back from processes that died.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use tokio_postgres::types::Type;
@@ -23,7 +22,7 @@ statements! {
                  and not exists (select from {schema}.node n where n.id = s.node) group by node",
         // By the names and not by an anti-join: that would not be looked at again for a row
         // which another process has claimed since the statement began.
-        orphans: "select id, queue, node, crashes, cancel, started_at is not null,
+        orphans: "select id, queue, crashes, cancel, started_at is not null,
                          attempt < max_attempts
                     from {schema}.job where state = 1 and node = any($1::text[])
                    order by node, id limit $2 for update skip locked",
@@ -70,15 +69,12 @@ async fn find_orphans(
 
 /// Decides what becomes of each.
 fn judge(orphans: &[Orphan], poison_after: i16, now: Timestamp) -> (Rescued, Plan) {
-    let trials: HashSet<&str> =
-        orphans.iter().filter(|orphan| orphan.is_on_trial()).map(|orphan| &*orphan.node).collect();
     let (mut rescued, mut plan) = (Rescued::default(), Plan::default());
     plan.requeue.raise = 1;
     plan.bury.raise = 1;
     plan.bury.died_at = now.0;
     for orphan in orphans {
-        let charged = orphan.begun && (orphan.crashes > 0 || !trials.contains(&*orphan.node));
-        let fate = orphan.fate(charged, poison_after);
+        let fate = orphan.fate(poison_after);
         match fate {
             None => rescued.requeued += 1,
             Some(DeadReason::Poison) => rescued.poisoned += 1,
@@ -90,10 +86,10 @@ fn judge(orphans: &[Orphan], poison_after: i16, now: Timestamp) -> (Rescued, Pla
             ) => rescued.discarded += 1,
         }
         match fate {
-            Some(reason) => plan.bury.push(orphan.id, reason, None, charged.into()),
+            Some(reason) => plan.bury.push(orphan.id, reason, None, orphan.begun.into()),
             None => {
                 plan.wakes(&orphan.queue);
-                plan.requeue.push(orphan.id, orphan.back(charged, now));
+                plan.requeue.push(orphan.id, orphan.back(now));
             }
         }
     }
@@ -104,7 +100,6 @@ fn judge(orphans: &[Orphan], poison_after: i16, now: Timestamp) -> (Rescued, Pla
 struct Orphan {
     id: JobId,
     queue: Arc<str>,
-    node: Arc<str>,
     crashes: i16,
     cancel: bool,
     begun: bool,
@@ -116,23 +111,18 @@ impl Orphan {
         Ok(Self {
             id: JobId(row.try_get(0)?),
             queue: text(row, 1)?,
-            node: text(row, 2)?,
-            crashes: row.try_get(3)?,
-            cancel: row.try_get(4)?,
-            begun: row.try_get(5)?,
-            has_attempts: row.try_get(6)?,
+            crashes: row.try_get(2)?,
+            cancel: row.try_get(3)?,
+            begun: row.try_get(4)?,
+            has_attempts: row.try_get(5)?,
         })
     }
 
-    const fn is_on_trial(&self) -> bool {
-        self.begun && self.crashes > 0
-    }
-
     /// Why it is dead, if it is.
-    const fn fate(&self, charged: bool, poison_after: i16) -> Option<DeadReason> {
+    const fn fate(&self, poison_after: i16) -> Option<DeadReason> {
         if self.cancel {
             Some(DeadReason::Cancelled)
-        } else if charged && self.crashes.saturating_add(1) >= poison_after {
+        } else if self.begun && self.crashes.saturating_add(1) >= poison_after {
             Some(DeadReason::Poison)
         } else if self.begun && !self.has_attempts {
             Some(DeadReason::Discarded)
@@ -141,14 +131,14 @@ impl Orphan {
         }
     }
 
-    /// What had not begun gets its attempt back.
-    const fn back(&self, charged: bool, now: Timestamp) -> Back {
+    /// What had begun is charged; what had not gets its attempt back.
+    const fn back(&self, now: Timestamp) -> Back {
         Back {
             state: 0,
             run_at: now,
             due_at: None,
             refund: !self.begun,
-            crash: charged,
+            crash: self.begun,
             put_off: false,
         }
     }

@@ -1,7 +1,5 @@
 //! Taking jobs back from processes that died.
 
-use std::collections::HashSet;
-
 use rusqlite::{Row, params};
 
 use super::{all, execute, nodes, settle};
@@ -10,7 +8,7 @@ use crate::jobs::{JobId, NodeId};
 use crate::store::{SqliteTx, Timestamp};
 
 /// Whatever runs on a process that has no row: nothing is forgotten because a process was.
-pub(super) const ORPHANS: &str = "select id, queue, node, crashes, cancel,
+pub(super) const ORPHANS: &str = "select id, queue, crashes, cancel,
     started_at is not null as begun, attempt < max_attempts as has_attempts
     from sf_job indexed by sf_job_running
     where state = 1 and not exists (select 1 from sf_node where sf_node.id = sf_job.node)";
@@ -33,12 +31,9 @@ pub(super) fn rescue(
         nodes::leave(tx, *node)?;
     }
     let orphans = all(tx, ORPHANS, [], orphan)?;
-    let trials: HashSet<&str> =
-        orphans.iter().filter(|orphan| orphan.is_on_trial()).map(|orphan| &*orphan.node).collect();
     let mut rescued = Rescued::default();
     for orphan in &orphans {
-        let charged = orphan.begun && (orphan.crashes > 0 || !trials.contains(&*orphan.node));
-        match orphan.fate(charged, poison_after) {
+        match orphan.fate(poison_after) {
             None => rescued.requeued += 1,
             Some(DeadReason::Poison) => rescued.poisoned += 1,
             Some(
@@ -48,7 +43,7 @@ pub(super) fn rescue(
                 | DeadReason::Shed,
             ) => rescued.discarded += 1,
         }
-        carry_out(tx, orphan, charged, poison_after, now)?;
+        carry_out(tx, orphan, poison_after, now)?;
     }
     Ok(rescued)
 }
@@ -57,7 +52,6 @@ pub(super) fn rescue(
 struct Orphan {
     id: JobId,
     queue: String,
-    node: String,
     crashes: i16,
     cancel: bool,
     begun: bool,
@@ -65,15 +59,11 @@ struct Orphan {
 }
 
 impl Orphan {
-    const fn is_on_trial(&self) -> bool {
-        self.begun && self.crashes > 0
-    }
-
     /// Why it is dead, if it is.
-    fn fate(&self, charged: bool, poison_after: i16) -> Option<DeadReason> {
+    fn fate(&self, poison_after: i16) -> Option<DeadReason> {
         if self.cancel {
             Some(DeadReason::Cancelled)
-        } else if charged && self.crashes.saturating_add(1) >= poison_after {
+        } else if self.begun && self.crashes.saturating_add(1) >= poison_after {
             Some(DeadReason::Poison)
         } else if self.begun && !self.has_attempts {
             Some(DeadReason::Discarded)
@@ -86,15 +76,14 @@ impl Orphan {
 fn carry_out(
     tx: &SqliteTx<'_>,
     orphan: &Orphan,
-    charged: bool,
     poison_after: i16,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let id = orphan.id;
-    if charged {
+    if orphan.begun {
         execute(tx, CHARGE, [id.0])?;
     }
-    match orphan.fate(charged, poison_after) {
+    match orphan.fate(poison_after) {
         Some(reason) => {
             execute(tx, RAISE_FENCE, [id.0])?;
             settle::bury(tx, id, reason, None, now)
@@ -111,7 +100,6 @@ fn orphan(row: &Row<'_>) -> rusqlite::Result<Orphan> {
     Ok(Orphan {
         id: JobId(row.get("id")?),
         queue: row.get("queue")?,
-        node: row.get("node")?,
         crashes: row.get("crashes")?,
         cancel: row.get("cancel")?,
         begun: row.get("begun")?,

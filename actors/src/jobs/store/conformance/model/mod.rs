@@ -222,8 +222,9 @@ impl Model {
                 return;
             }
             (Some(Place::Running { .. }), _) | (None, _) => {
-                if let Some(id) = holder {
+                if let (Some(id), Some(key)) = (holder, key) {
                     self.job(id).key = None;
+                    self.held[usize::from(key)] = None;
                 }
                 let Inserted::New(id) = found else { panic!("{found:?}") };
                 self.add(id, &new, key);
@@ -442,20 +443,14 @@ impl Model {
         self.nodes[died] = stage.node().await;
         let mine =
             |job: &&mut Job| matches!(job.place, Place::Running { node, .. } if node == died);
-        let trial = |job: &Job| {
-            job.crashes > 0
-                && matches!(job.place, Place::Running { node, begun } if begun && node == died)
-        };
-        let on_trial = self.jobs.iter().any(trial);
         let mut expected = Rescued::default();
         for job in self.jobs.iter_mut().filter(mine) {
             let begun = matches!(job.place, Place::Running { begun: true, .. });
-            let charged = begun && (job.crashes > 0 || !on_trial);
-            job.crashes += i16::from(charged);
+            job.crashes += i16::from(begun);
             job.place = if job.cancel {
                 expected.discarded += 1;
                 Place::Dead(DeadReason::Cancelled)
-            } else if charged && job.crashes >= POISON_AFTER {
+            } else if begun && job.crashes >= POISON_AFTER {
                 expected.poisoned += 1;
                 Place::Dead(DeadReason::Poison)
             } else if begun && job.attempt >= job.max_attempts {
