@@ -12,8 +12,8 @@ use crate::counters;
 use crate::reports::{self, Report};
 
 /// None of these jobs ends its process, but whoever tries out `kill -9` does, again and again. With
-/// the default of 3, one of some 3,600 jobs was put away in two of three loops of 60 deaths, each
-/// within half a second of the start: let it take many deaths until one is blamed.
+/// the default of 3, each third loop of 60 deaths, all within half a second of the start, puts one
+/// job of some thousands away: let it take many deaths until one is blamed.
 const POISON_AFTER: i16 = 20;
 
 /// Workers that send mails: each waits for the upstream most of the time.
