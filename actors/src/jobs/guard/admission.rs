@@ -13,9 +13,10 @@ use crate::jobs::Class;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Overload {
-    /// It is stored and runs later. Put off `max` times already, or where putting off does not
-    /// help, it is refused if its class is [`Class::Critical`] or [`Class::Normal`], so that
-    /// somebody learns of it, and left out if it is cheaper.
+    /// It is stored and runs later; if there is too much work still by then, it is put off again,
+    /// `max` times in all, and then it runs. Where putting off does not help, it is refused if its
+    /// class is [`Class::Critical`] or [`Class::Normal`], so that somebody learns of it, and left
+    /// out if it is cheaper.
     Reschedule {
         /// How often one job is put off; 0: never.
         max: u16,
