@@ -169,7 +169,8 @@ fn watch(request: &mut ServiceRequest, rate: Rate) -> Option<Rc<Watched>> {
 
 /// A payload that is watched, and the watch.
 pub(super) fn watched(inner: Payload, rate: Rate) -> (Payload, Rc<Watched>) {
-    let watched = Rc::new(Watched { rate: Cell::new(rate), unread: Cell::new(None) });
+    let (rate, unread, too_slow) = (Cell::new(rate), Cell::new(None), Cell::new(false));
+    let watched = Rc::new(Watched { rate, unread, too_slow });
     let (credit, timer, over) = (None, None, false);
     let inner = WatchedPayload { inner, credit, timer, over, watched: Rc::clone(&watched) };
     (Payload::Stream { payload: Box::pin(inner) }, watched)
@@ -239,11 +240,18 @@ impl<B: MessageBody> MessageBody for GuardedBody<B> {
 pub(super) struct Watched {
     rate: Cell<Rate>,
     unread: Cell<Option<Payload>>,
+    too_slow: Cell<bool>,
 }
 
 impl Watched {
     pub(super) fn set_rate(&self, rate: Rate) {
         self.rate.set(rate);
+    }
+
+    /// Whether it had to be waited for too long.
+    #[cfg(feature = "http2")]
+    pub(super) fn was_too_slow(&self) -> bool {
+        self.too_slow.get()
     }
 }
 
@@ -306,6 +314,7 @@ impl Stream for WatchedPayload {
                 this.over = true;
                 let unread = this.take();
                 this.watched.unread.set(Some(unread));
+                this.watched.too_slow.set(true);
                 let error = PayloadError::Io(io::ErrorKind::TimedOut.into());
                 return Poll::Ready(Some(Err(error)));
             }

@@ -31,6 +31,8 @@ use super::expect::ExpectingFactory;
 use super::h2;
 use super::io::{GuardedIo, Transport};
 use super::service::GuardedFactory;
+#[cfg(feature = "http2")]
+use super::state::Reason;
 use super::state::{Limits, State};
 use crate::edge::limits::EdgeLimits;
 
@@ -43,6 +45,9 @@ const UNSENT_MAX: u32 = 32 * 1024;
 /// What a client may send of a body that nobody reads, with HTTP/2: of one, and of all.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What `h2` says to who resets too many streams, or makes it reset too many.
+#[cfg(feature = "http2")]
+const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// What all workers and listeners of a server share.
 #[derive(Clone)]
@@ -203,11 +208,22 @@ where
             }
         });
     fn_service(accept).and_then(served).map_err(move |error: DispatchError| {
-        if matches!(error, DispatchError::Parse(_)) {
-            tally.count(Event::Malformed);
-        }
+        cause(&error).into_iter().for_each(|event| tally.count(event));
         error
     })
+}
+
+/// What the client did, if the protocol itself ended the connection for it.
+fn cause(error: &DispatchError) -> Option<Event> {
+    match error {
+        DispatchError::Parse(_) => Some(Event::Malformed),
+        #[cfg(feature = "http2")]
+        DispatchError::H2(error) if error.is_go_away() && error.is_library() => {
+            let calm = error.reason().is_some_and(|reason| u32::from(reason) == ENHANCE_YOUR_CALM);
+            Some(if calm { Event::Ended(Reason::ResetFlood) } else { Event::Malformed })
+        }
+        _ => None,
+    }
 }
 
 /// A connection with the work that it may leave behind.

@@ -38,10 +38,12 @@ pub struct ConnectionCounts {
     /// Closed while idle: it was old.
     pub age: u64,
     /// Cut: it opened [more streams](crate::edge::EdgeLimits) at a time than it was told it may.
-    /// HTTP/2 only, as the next two.
+    /// HTTP/2 only, as the next three.
     pub too_many_streams: u64,
-    /// Cut: it reset too many streams in a second.
+    /// Cut: it reset too many streams in a second, or had us reset too many.
     pub reset_flood: u64,
+    /// Cut: it sent too many frames in a second that bring nothing.
+    pub frame_flood: u64,
     /// Cut: it went on to open streams after it was asked to leave.
     pub outstayed: u64,
     /// The client broke the protocol, below the application: a malformed head or body.
@@ -74,6 +76,7 @@ impl Connections {
             age: count(Event::Ended(Reason::Age)),
             too_many_streams: count(Event::Ended(Reason::TooManyStreams)),
             reset_flood: count(Event::Ended(Reason::ResetFlood)),
+            frame_flood: count(Event::Ended(Reason::FrameFlood)),
             outstayed: count(Event::Ended(Reason::Outstayed)),
             malformed: count(Event::Malformed),
         }
@@ -103,7 +106,7 @@ pub(super) enum Event {
 }
 
 impl Event {
-    const COUNT: usize = 16;
+    const COUNT: usize = 17;
 
     const fn index(self) -> usize {
         match self {
@@ -123,6 +126,7 @@ impl Event {
             Self::Ended(Reason::TooManyStreams) => 13,
             Self::Ended(Reason::ResetFlood) => 14,
             Self::Ended(Reason::Outstayed) => 15,
+            Self::Ended(Reason::FrameFlood) => 16,
         }
     }
 }
@@ -170,6 +174,7 @@ mod tests {
             ended(Reason::Age),
             ended(Reason::TooManyStreams),
             ended(Reason::ResetFlood),
+            ended(Reason::FrameFlood),
             ended(Reason::Outstayed),
         ];
         assert_eq!(events.len(), Event::COUNT);

@@ -32,6 +32,7 @@ impl Farewell {
             | Reason::Age
             | Reason::TooManyStreams
             | Reason::ResetFlood
+            | Reason::FrameFlood
             | Reason::Outstayed => None,
         }
     }

@@ -130,6 +130,8 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// | has no stream open | [`connections.idle`](super::ConnectionLimits::idle), whatever pings it sends |
 /// | opens too many streams at a time, of which it was told | `http2.streams`, by a reset |
 /// | resets streams again and again | `http2.resets`, by a reset |
+/// | makes us reset streams again and again | 1024 in all, in good order |
+/// | sends small frames that bring nothing | 1000 in a second, and ten for each frame of data that it takes, by a reset |
 ///
 /// Of requests that are still worked on although their streams were reset, there are `http2.streams`
 /// too; one more is answered 503 `admission.overloaded`. When a connection has its age, or its number of
@@ -141,8 +143,8 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// **What stays open:** the rate of writing is one for the connection, so a client that takes a little of
 /// one response can hold others, up to `http2.streams`; [`Pace`](super::Pace) makes all of them
 /// wait. A limit that is exceeded by one stream can only end all of them. A body that nobody reads
-/// is noticed by `h2` alone, which resets its stream. Small frames that open and reset nothing are
-/// not counted. `Expect: 100-continue` is not answered before the response. A stream
+/// is noticed by `h2` alone, which resets its stream. One that resets more than 20 streams in the
+/// packets that opened them is cut by it, too. `Expect: 100-continue` is not answered before the response. A stream
 /// that is reset while its body is still to come is noticed when the body is read.
 pub struct EdgeServer<F, I, S, B> {
     factory: F,

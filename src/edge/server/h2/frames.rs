@@ -22,6 +22,9 @@ pub(super) struct Frame {
 
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+/// Of a frame of data, to be worth what it costs to keep it.
+const DATA_MIN: u32 = 32;
 /// Bytes before the payload.
 pub(super) const HEAD: usize = 9;
 
@@ -52,6 +55,13 @@ impl Frame {
     pub(super) const fn is_of_head(self) -> bool {
         matches!(self.kind, Kind::Headers | Kind::Continuation)
     }
+
+    /// Whether it is data with little or nothing in it. Windows do not limit those: they count
+    /// neither padding nor what it takes to keep a frame until somebody reads it.
+    pub(super) const fn is_hollow(self) -> bool {
+        let little = self.length < DATA_MIN || self.flags & PADDED != 0;
+        matches!(self.kind, Kind::Data) && !self.ends_stream() && little
+    }
 }
 
 /// What bytes come to.
@@ -70,6 +80,8 @@ pub(super) struct Frames {
     read: usize,
     current: Option<Frame>,
     left: usize,
+    /// Of a head, not all frames have passed.
+    in_head: bool,
 }
 
 impl Frames {
@@ -78,6 +90,7 @@ impl Frames {
         let Some(frame) = self.current else { return self.next_head(bytes) };
         if self.left == 0 {
             self.current = None;
+            self.in_head = frame.is_of_head() && !frame.ends_headers();
             return Some(Event::Ends(frame));
         }
         let count = self.left.min(bytes.len());
@@ -99,9 +112,9 @@ impl Frames {
         Some(Event::Begins(frame))
     }
 
-    /// Whether nothing of a frame is under way.
+    /// Whether nothing of a frame is under way, nor of a head that takes several.
     pub(super) const fn is_between(&self) -> bool {
-        self.read == 0 && self.current.is_none()
+        self.read == 0 && self.current.is_none() && !self.in_head
     }
 }
 
@@ -167,6 +180,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn nothing_may_stand_between_the_frames_of_one_head() {
+        let mut frames = Frames::default();
+        for (kind, flags, between) in [(1, 0x1, false), (9, 0, false), (9, 0x4, true)] {
+            events(&mut frames, &wire(kind, flags, 1, b"part"));
+            assert_eq!(frames.is_between(), between, "{kind} {flags}");
+        }
+    }
+
+    #[test]
+    fn hollow_is_data_that_is_empty_tiny_or_padded_and_not_the_last() {
+        let hollow = |kind, flags, length: usize| {
+            let wire = wire(kind, flags, 1, &vec![0; length]);
+            Frame::read(*wire.first_chunk().unwrap()).is_hollow()
+        };
+        assert!(hollow(0, 0, 0) && hollow(0, 0, 31) && hollow(0, 0x8, 256));
+        assert!(!hollow(0, 0, 32) && !hollow(0, 0x1, 0) && !hollow(1, 0x4, 0));
+    }
+
+    #[test]
     fn a_greeting_is_told_our_limits_and_nothing_else_is_touched() {
         let theirs = wire(4, 0, 0, &[0, 4, 0, 1, 0, 0]);
         let behind = [theirs.clone(), wire(6, 0, 0, b"behind!!")].concat();
@@ -212,7 +244,10 @@ pub(super) mod tests {
             }
             let whole = frames_of(vec![&bytes]);
             prop_assert_eq!(whole.0.len(), 2 * all.len());
-            prop_assert!(whole.2);
+            let open = |(kind, flags, ..): &(u8, u8, u32, usize)| {
+                matches!(*kind, 1 | 9) && flags & END_HEADERS == 0
+            };
+            prop_assert_eq!(whole.2, !all.last().is_some_and(open));
             prop_assert_eq!(frames_of(pieces), whole);
         }
     }

@@ -40,6 +40,8 @@ pub(in super::super) struct StreamsIo<T> {
     greeted: bool,
     /// The dispatcher was told that the client has left.
     closed: bool,
+    /// How many requests came that the app was not asked yet, as far as we know.
+    heads: u32,
     /// Nothing more is written, and until when the client may take what was.
     shut: Option<Instant>,
     /// What goes out before anything else. LIMIT: one greeting, two farewells.
@@ -65,6 +67,7 @@ impl<T: Transport> StreamsIo<T> {
             stop: Some(Box::pin(async move { stop.notified().await })),
             greeted: false,
             closed: false,
+            heads: 0,
             shut: None,
             ours: BytesMut::new(),
             entry: Some(entry),
@@ -205,6 +208,13 @@ impl<T: Transport> AsyncRead for StreamsIo<T> {
         if this.closed {
             return Poll::Ready(Ok(()));
         }
+        // `h2` reads on as long as there is something, and keeps the requests until then. They are
+        // much larger there than on their way; so each is taken from it before more comes.
+        if let Some(left) = this.heads.checked_sub(1) {
+            this.heads = left;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let Poll::Ready(read) = Pin::new(&mut this.inner).poll_read(cx, buffer) else {
             if !this.streams.tell(|state| state.is_greeted()) {
@@ -218,8 +228,15 @@ impl<T: Transport> AsyncRead for StreamsIo<T> {
         };
         read?;
         let bytes = buffer.filled().get(before..).unwrap_or_default();
-        match this.streams.tell(|state| state.received(bytes, Instant::now())) {
-            Ok(()) => Poll::Ready(Ok(())),
+        let received = this.streams.tell(|state| {
+            let before = state.opened();
+            state.received(bytes, Instant::now()).map(|()| state.opened() - before)
+        });
+        match received {
+            Ok(heads) => {
+                this.heads = heads;
+                Poll::Ready(Ok(()))
+            }
             Err(reason) => Poll::Ready(Err(this.kill(reason))),
         }
     }
@@ -283,5 +300,53 @@ impl<T: Transport> AsyncWrite for StreamsIo<T> {
             },
         };
         this.linger(until, cx).map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::future::poll_immediate;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::super::super::census::Census;
+    use super::super::super::counts::Connections;
+    use super::super::frames::tests::wire;
+    use super::*;
+    use crate::edge::limits::EdgeLimits;
+
+    async fn pair() -> (StreamsIo<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let (limits, connections) = (EdgeLimits::default(), Connections::default());
+        let tally = Arc::clone(connections.tally());
+        let dies = Instant::now() + limits.connections.age;
+        let streams = Streams::new((&limits).into(), dies, tally, None);
+        let entry = Census::new(&limits.connections, &connections).enter(None).unwrap();
+        let stop = actix_server::Server::build().graceful_shutdown_signal();
+        (StreamsIo::new(server, streams, &stop, entry), client)
+    }
+
+    #[tokio::test]
+    async fn as_many_requests_as_came_are_taken_before_more_is_read() {
+        let (mut server, mut client) = pair().await;
+        let head = wire(1, 0x5, 1, b"head");
+        let mut bytes = [b'P'; 24].to_vec();
+        for id in [1, 3, 5] {
+            bytes.extend(wire(1, 0x5, id, b"head"));
+        }
+        let first = bytes.len();
+        bytes.extend(&head);
+        client.write_all(&bytes).await.unwrap();
+        let mut space = vec![0; first];
+        server.read_exact(&mut space).await.unwrap();
+        for _ in 0..3 {
+            assert!(poll_immediate(server.read(&mut space)).await.is_none());
+        }
+        assert_eq!(poll_immediate(server.read(&mut space)).await.unwrap().unwrap(), head.len());
+        assert!(poll_immediate(server.read(&mut space)).await.is_none(), "of an old stream");
     }
 }

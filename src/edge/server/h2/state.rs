@@ -16,6 +16,12 @@ use crate::edge::limits::{EdgeLimits, Rate};
 
 /// What a client says first; the protocol checks it.
 const PREFACE: usize = 24;
+/// LIMIT: frames that bring nothing, in a second and at once: of hollow data, and of those that are
+/// about the connection.
+const NOTHING_MAX: u32 = 1000;
+/// How many of the latter each frame of data allows that the client was sent: some clients grant
+/// room for every 4 KiB, to the stream and to the connection.
+const PER_DATA: u32 = 10;
 
 /// What of the limits concerns a single connection.
 #[derive(Debug, Clone, Copy)]
@@ -72,9 +78,10 @@ struct Head {
     since: Option<Instant>,
 }
 
-/// How many streams the client may still reset. It fills up in a second.
+/// How many of something the client may still send. It fills up in a second.
 #[derive(Debug, Clone, Copy)]
-struct Resets {
+struct Allowance {
+    most: u32,
     left: u32,
     since: Option<Instant>,
 }
@@ -103,9 +110,11 @@ pub(super) struct State {
     /// Of writing, for as long as there are requests.
     rate: Rate,
     blocked: bool,
-    resets: Resets,
-    /// How many streams the client has reset.
-    was_reset: u64,
+    resets: Allowance,
+    hollow: Allowance,
+    chatter: Allowance,
+    /// How many streams were reset, by either side.
+    resets_seen: u64,
     idle: Option<Instant>,
     dies: Instant,
     draining: bool,
@@ -130,8 +139,10 @@ impl State {
             write: Credit::new(limits.write),
             rate: limits.write,
             blocked: false,
-            resets: Resets { left: limits.resets, since: None },
-            was_reset: 0,
+            resets: Allowance::new(limits.resets),
+            hollow: Allowance::new(NOTHING_MAX),
+            chatter: Allowance::new(NOTHING_MAX),
+            resets_seen: 0,
             idle: None,
             dies,
             draining: false,
@@ -183,12 +194,20 @@ impl State {
         if frame.ends_stream() {
             self.ends(frame.stream, |ended| ended.theirs = true);
         }
-        if frame.kind == Kind::Reset {
-            self.open.remove(&frame.stream);
-            self.was_reset += 1;
-            return self.resets.take(self.limits.resets, now);
+        match frame.kind {
+            Kind::Reset => {
+                self.was_reset(frame.stream);
+                self.resets.take(now).ok_or(Reason::ResetFlood)
+            }
+            Kind::Data if frame.is_hollow() => self.hollow.take(now).ok_or(Reason::FrameFlood),
+            Kind::Data | Kind::Headers | Kind::Continuation => Ok(()),
+            Kind::Settings | Kind::Other => self.chatter.take(now).ok_or(Reason::FrameFlood),
         }
-        Ok(())
+    }
+
+    fn was_reset(&mut self, stream: u32) {
+        self.open.remove(&stream);
+        self.resets_seen += 1;
     }
 
     fn ends(&mut self, stream: u32, side: impl FnOnce(&mut Ended)) {
@@ -209,13 +228,16 @@ impl State {
                     self.write.moved(u64::try_from(count).unwrap_or(u64::MAX));
                 }
                 Event::Begins(_) | Event::Moves(..) => {}
-                Event::Ends(frame) if frame.kind == Kind::Reset => {
-                    self.open.remove(&frame.stream);
+                // Also by the protocol itself, for what the client made of the stream.
+                Event::Ends(frame) if frame.kind == Kind::Reset => self.was_reset(frame.stream),
+                Event::Ends(frame) => {
+                    if frame.kind == Kind::Data {
+                        self.chatter.give(PER_DATA);
+                    }
+                    if frame.ends_stream() {
+                        self.ends(frame.stream, |ended| ended.ours = true);
+                    }
                 }
-                Event::Ends(frame) if frame.ends_stream() => {
-                    self.ends(frame.stream, |ended| ended.ours = true);
-                }
-                Event::Ends(_) => {}
             }
         }
     }
@@ -248,8 +270,13 @@ impl State {
         self.highest
     }
 
-    pub(super) const fn was_reset(&self) -> u64 {
-        self.was_reset
+    pub(super) const fn resets_seen(&self) -> u64 {
+        self.resets_seen
+    }
+
+    /// How many streams the client has opened.
+    pub(super) const fn opened(&self) -> u32 {
+        self.opened
     }
 
     /// So many requests are worked on. When there are none, the rate is the usual one again.
@@ -331,10 +358,11 @@ impl State {
         self.write.tick(now).map_err(|_exhausted| Reason::WriteTooSlow)
     }
 
-    /// Whether nothing is under way. At a stop, the first head is not waited for.
+    /// Whether nothing is under way that somebody waits for: what comes after an answer is of no
+    /// interest. At a stop, the first head is not waited for.
     fn is_quiet(&self) -> bool {
         let head = self.head.is_some() && !(self.opened == 0 && self.draining);
-        !head && self.open.is_empty() && self.working == 0
+        !head && self.open.values().all(|ended| ended.ours) && self.working == 0
     }
 
     /// Why it closes, if that is counted.
@@ -348,18 +376,27 @@ impl State {
     }
 }
 
-impl Resets {
-    fn take(&mut self, per_second: u32, now: Instant) -> Result<(), Reason> {
+impl Allowance {
+    const fn new(most: u32) -> Self {
+        Self { most, left: most, since: None }
+    }
+
+    /// One of them; `None` if there are none left.
+    fn take(&mut self, now: Instant) -> Option<()> {
         let since = *self.since.get_or_insert(now);
-        let each = Duration::from_secs(1) / per_second.max(1);
+        let each = Duration::from_secs(1) / self.most.max(1);
         let elapsed = now.saturating_duration_since(since);
         let earned = elapsed.as_nanos() / each.as_nanos().max(1);
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX).min(per_second);
-        self.left = self.left.saturating_add(earned).min(per_second);
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX).min(self.most);
+        self.give(earned);
         // What is left of the time counts for the next.
-        self.since = Some(if earned < per_second { since + each * earned } else { now });
-        self.left = self.left.checked_sub(1).ok_or(Reason::ResetFlood)?;
-        Ok(())
+        self.since = Some(if earned < self.most { since + each * earned } else { now });
+        self.left = self.left.checked_sub(1)?;
+        Some(())
+    }
+
+    fn give(&mut self, count: u32) {
+        self.left = self.left.saturating_add(count).min(self.most);
     }
 }
 

@@ -157,10 +157,12 @@ fn a_stream_is_over_when_both_sides_end_it_or_one_resets_it() {
     }
     let mut uploads = Case::new();
     assert_eq!(uploads.comes(&wire(HEADERS, 0x4, 1, b"head")), Ok(()));
+    assert!(!uploads.state.is_quiet());
     uploads.answer(1);
-    assert!(!uploads.state.is_quiet(), "its body is still to come");
+    assert!(uploads.state.is_quiet(), "nobody waits for the rest of its body");
+    assert_eq!(uploads.state.open.len(), 1, "but it counts until it is over");
     assert_eq!(uploads.comes(&wire(0, 1, 1, b"")), Ok(()));
-    assert!(uploads.state.is_quiet());
+    assert_eq!(uploads.state.open.len(), 0);
 }
 
 #[test]
@@ -179,6 +181,50 @@ fn resets_are_granted_by_the_second() {
     case.now += ms(60_000);
     assert_eq!((case.reset(3), case.reset(5)), (Ok(()), Ok(())));
     assert_eq!(case.reset(7), Err(Reason::ResetFlood), "what is not used does not add up");
+}
+
+#[test]
+fn frames_that_bring_nothing_are_granted_by_the_second() {
+    let chatter = [wire(PING, 0, 0, &[0; 8]), wire(4, 0, 0, &[]), wire(0xFA, 0, 7, &[0; 99])];
+    let hollow = [wire(0, 0, 1, &[]), wire(0, 0, 1, &[0; 31]), wire(0, 0x8, 1, &[0; 256])];
+    for frame in chatter.iter().chain(&hollow) {
+        let mut case = Case::new();
+        case.comes(&wire(HEADERS, 0x4, 1, b"head")).unwrap();
+        assert_eq!(case.comes(&frame.repeat(1000)), Ok(()));
+        assert_eq!(case.comes(frame), Err(Reason::FrameFlood), "{frame:?}");
+        let mut case = Case::new();
+        assert_eq!(case.comes(&frame.repeat(1000)), Ok(()));
+        case.now += ms(10);
+        assert_eq!(case.comes(&frame.repeat(10)), Ok(()));
+        assert_eq!(case.comes(frame), Err(Reason::FrameFlood), "{frame:?}");
+    }
+    let useful = [wire(0, 0, 1, &[0; 32]), wire(0, 1, 1, &[]), wire(HEADERS, END, 1, b"tail")];
+    for frame in useful {
+        assert_eq!(Case::new().comes(&frame.repeat(5000)), Ok(()), "{frame:?}");
+    }
+}
+
+#[test]
+fn who_takes_data_may_say_so_and_who_sends_it_hollow_gains_nothing() {
+    let (room, hollow) = (wire(8, 0, 0, &[0, 0, 0, 1]), wire(0, 0, 1, &[]));
+    let mut case = Case::new();
+    assert_eq!(case.comes(&room.repeat(1000)), Ok(()));
+    assert_eq!(case.comes(&hollow.repeat(1000)), Ok(()));
+    case.state.wrote(&wire(0, 0, 1, &[0; 50]));
+    assert_eq!(case.comes(&room.repeat(10)), Ok(()));
+    assert_eq!(case.comes(&room), Err(Reason::FrameFlood));
+    assert_eq!(case.comes(&hollow), Err(Reason::FrameFlood));
+}
+
+#[test]
+fn resets_are_seen_whoever_made_them() {
+    let mut case = Case::new();
+    case.request(1).unwrap();
+    case.request(3).unwrap();
+    case.reset(1).unwrap();
+    assert_eq!(case.state.resets_seen(), 1);
+    case.state.wrote(&wire(RESET, 0, 3, &[0; 4]));
+    assert_eq!(case.state.resets_seen(), 2);
 }
 
 #[test]

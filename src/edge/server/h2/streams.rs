@@ -101,7 +101,7 @@ impl Streams {
     /// Ends a turn of the connection's task.
     pub(super) fn tick(&self, now: Instant, cx: &Context<'_>) -> Turn {
         keep(&self.task, cx);
-        let resets = self.tell(|state| state.was_reset());
+        let resets = self.tell(|state| state.resets_seen());
         if self.resets.replace(resets) != resets {
             self.wake_all();
         }
@@ -165,7 +165,9 @@ impl Streams {
         let count = live.len();
         // ORDER: dropping it may come back here.
         drop(live);
-        drop(ended);
+        if ended.is_some_and(|stream| stream.unwatch()) {
+            self.tally.count(Event::Ended(Reason::BodyTooSlow));
+        }
         self.tell(|state| state.working(count));
         self.wake_task();
         if count == 0 {
@@ -197,6 +199,7 @@ pub(crate) struct Stream {
     payload: RefCell<Incoming>,
     /// How many streams had been reset when it was last asked whether this one was.
     resets_seen: Cell<u64>,
+    /// Keeps what is not read of the body, and with it this stream: until it is no longer served.
     watched: RefCell<Option<Rc<Watched>>>,
     disconnect: Cell<Disconnect>,
     left_behind: RefCell<Option<LocalBoxFuture<'static, ()>>>,
@@ -262,6 +265,12 @@ impl Stream {
         *self.watched.borrow_mut() = Some(watched);
     }
 
+    /// Lets go of what is left of its body, so that `h2` tells the client that nobody reads it.
+    /// Whether it came too slowly.
+    fn unwatch(&self) -> bool {
+        self.watched.take().is_some_and(|watched| watched.was_too_slow())
+    }
+
     fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
@@ -274,9 +283,13 @@ impl Stream {
         self.streams.gone.get() || self.is_reset()
     }
 
-    /// Whether the client has reset it. Only `h2` knows that, and tells it to who reads on after
-    /// the end of the body; before that, who reads it learns of it anyway.
+    /// Whether it was reset. Only `h2` knows that, and tells it to who reads on after the end of the
+    /// body; before that, who reads it learns of it anyway. One that was reset before it was begun
+    /// has nothing but that to say.
     fn is_reset(&self) -> bool {
+        if matches!(self.payload.borrow().first, Some(Err(_))) {
+            return true;
+        }
         let resets = self.streams.resets.get();
         if self.resets_seen.replace(resets) == resets || !self.has_ended() {
             return false;

@@ -54,7 +54,7 @@ impl From<&EdgeLimits> for Limits {
     }
 }
 
-/// Why a connection was ended by us. The last three need streams.
+/// Why a connection was ended by us. The last four need streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "http2"),
@@ -70,6 +70,7 @@ pub(super) enum Reason {
     Age,
     TooManyStreams,
     ResetFlood,
+    FrameFlood,
     Outstayed,
 }
 

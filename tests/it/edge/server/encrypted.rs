@@ -91,12 +91,30 @@ impl Encrypted {
         &self,
         source: Ipv4Addr,
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.shake(source, Arc::clone(&self.client)).await
+    }
+
+    /// By one that speaks only these protocols.
+    #[cfg(feature = "http2")]
+    pub(super) async fn connect_with(
+        &self,
+        protocols: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut client = ClientConfig::clone(&self.client);
+        client.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        self.shake(Ipv4Addr::LOCALHOST, Arc::new(client)).await
+    }
+
+    async fn shake(
+        &self,
+        source: Ipv4Addr,
+        client: Arc<ClientConfig>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((source, 0).into())?;
         let stream = socket.connect(self.address).await?;
         let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(Arc::clone(&self.client));
-        timeout(PATIENCE, connector.connect(name, stream)).await.unwrap()
+        timeout(PATIENCE, TlsConnector::from(client).connect(name, stream)).await.unwrap()
     }
 
     pub(super) fn counts(&self) -> ConnectionCounts {

@@ -7,7 +7,9 @@ use actix_web::http::Method;
 use actix_web::web::Bytes;
 use tokio::time::sleep;
 
-use super::support::{BIG, Client, PING, RESET, Raw, expect_within, frame, read, start};
+use super::support::{
+    BIG, Client, DATA, HEADERS, PING, RESET, Raw, expect_within, frame, post, read, start,
+};
 use crate::edge::server::support::{limits, ms};
 use crate::edge::support::eventually;
 
@@ -113,6 +115,23 @@ async fn a_body_that_drips_is_refused_and_the_connection_stays() {
     assert_eq!(status, 408);
     assert!(problem.contains("body.timeout"), "{problem}");
     assert_eq!(client.get("/").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_body_that_nobody_reads_ends_with_the_answer_and_keeps_no_connection_open() {
+    let (server, _) = start(limits());
+    for (path, status) in [("/upload", 408), ("/work/1", 200), ("/nowhere", 404)] {
+        let mut client = Raw::connect(&server).await;
+        client.send(frame(HEADERS, 0x4, 1, &post(path))).await;
+        client.send(frame(DATA, 0, 1, &[0; 100])).await;
+        assert_eq!(client.answer(1).await.0, status);
+        client.hear(&frame(RESET, 0, 1, &[0; 4])).await;
+        client.begun = Instant::now();
+        let (_, after, _) = client.ended().await;
+        expect_within(after, limits().connections.idle);
+    }
+    server.empty().await;
+    assert_eq!((server.counts().body_too_slow, server.counts().idle), (1, 3));
 }
 
 #[tokio::test]

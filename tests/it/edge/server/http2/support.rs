@@ -157,7 +157,12 @@ pub(super) async fn read(response: ResponseFuture) -> (u16, String) {
     let mut body = response.into_body();
     let mut heard = Vec::new();
     while let Some(chunk) = timeout(PATIENCE, body.data()).await.unwrap() {
-        let chunk = chunk.unwrap();
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            // It was answered, and told that the rest of its request is not wanted.
+            Err(error) if error.reason() == Some(h2::Reason::NO_ERROR) => break,
+            Err(error) => panic!("{error}"),
+        };
         body.flow_control().release_capacity(chunk.len()).unwrap();
         heard.extend_from_slice(&chunk);
     }
@@ -170,15 +175,30 @@ pub(super) struct Raw {
     pub(super) begun: Instant,
 }
 
+pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
+pub(super) const PRIORITY: u8 = 2;
 pub(super) const RESET: u8 = 3;
 pub(super) const SETTINGS: u8 = 4;
 pub(super) const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
+pub(super) const WINDOW: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
+
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The head of a GET.
 pub(super) fn head(path: &str) -> Vec<u8> {
-    let mut head = vec![0x82, 0x87, 0x04, u8::try_from(path.len()).unwrap()];
+    head_of(0x82, path)
+}
+
+/// The head of a POST.
+pub(super) fn post(path: &str) -> Vec<u8> {
+    head_of(0x83, path)
+}
+
+fn head_of(method: u8, path: &str) -> Vec<u8> {
+    let mut head = vec![method, 0x87, 0x04, u8::try_from(path.len()).unwrap()];
     head.extend(path.as_bytes());
     head.extend([0x01, 9]);
     head.extend(b"localhost");
@@ -195,11 +215,45 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 
 impl Raw {
     pub(super) async fn connect(server: &Encrypted) -> Self {
-        let mut stream = server.connect().await;
+        let mut raw = Self::mute(server).await;
+        raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        raw
+    }
+
+    /// It has not said anything yet.
+    pub(super) async fn mute(server: &Encrypted) -> Self {
+        let stream = server.connect().await;
         stream.get_ref().0.set_nodelay(true).unwrap();
-        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
         Self { stream, begun: Instant::now() }
+    }
+
+    /// The next frame: its kind, its flags, its stream, and what is in it. `None` at the end.
+    pub(super) async fn next(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        let mut head = [0; 9];
+        let read = timeout(PATIENCE, self.stream.read_exact(&mut head)).await.unwrap();
+        read.ok()?;
+        let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = head;
+        let length = u32::from_be_bytes([0, l1, l2, l3]);
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        timeout(PATIENCE, self.stream.read_exact(&mut payload)).await.unwrap().ok()?;
+        Some((kind, flags, u32::from_be_bytes([s1, s2, s3, s4]), payload))
+    }
+
+    /// Reads on until a stream has ended: with its status, and what was in it, or with a reset.
+    pub(super) async fn answer(&mut self, stream: u32) -> (u16, Vec<u8>) {
+        let (mut status, mut body) = (0, Vec::new());
+        loop {
+            let (kind, flags, id, payload) = self.next().await.expect("an answer");
+            match kind {
+                HEADERS if id == stream => status = status_of(&payload),
+                DATA if id == stream => body.extend(payload),
+                RESET if id == stream => return (RESET_STATUS, body),
+                _ => continue,
+            }
+            if flags & 1 != 0 {
+                return (status, body);
+            }
+        }
     }
 
     /// The server may have had enough before the end of it.
@@ -227,6 +281,29 @@ impl Raw {
         let ended = timeout(PATIENCE, self.stream.read_to_end(&mut heard)).await.unwrap();
         (heard, self.begun.elapsed(), ended.is_ok())
     }
+}
+
+/// In place of the status of a stream that was reset.
+pub(super) const RESET_STATUS: u16 = 999;
+
+/// The first header is the status: a number of the static table, or three digits, each of which
+/// takes five bits up to 2, and six above.
+fn status_of(head: &[u8]) -> u16 {
+    let (first, digits) = match head {
+        [0x88..=0x8E, ..] => (head[0] - 0x88, [0; 3]),
+        [_, 0x83, one, two, three, ..] => (u8::MAX, [*one, *two, *three]),
+        _ => panic!("{head:?}"),
+    };
+    if let Some(status) = [200, 204, 206, 304, 400, 404, 500].get(usize::from(first)) {
+        return *status;
+    }
+    let [one, two, three] = digits;
+    let mut bits = u32::from_be_bytes([one, two, three, 0]);
+    (0..3).fold(0, |status, _| {
+        let (digit, taken) = if bits >> 27 <= 2 { (bits >> 27, 5) } else { ((bits >> 26) - 22, 6) };
+        bits <<= taken;
+        status * 10 + u16::try_from(digit).unwrap()
+    })
 }
 
 #[track_caller]
