@@ -401,5 +401,8 @@ impl Allowance {
 }
 
 #[cfg(test)]
+#[path = "peer_tests.rs"]
+mod peer_tests;
+#[cfg(test)]
 #[path = "state_tests.rs"]
 mod tests;

@@ -10,7 +10,7 @@ const fn ms(count: u64) -> Duration {
 }
 
 /// Three streams at a time, two resets a second, five requests.
-fn limits() -> Limits {
+pub(super) fn limits() -> Limits {
     Limits {
         head_timeout: ms(500),
         head_max: 200,
