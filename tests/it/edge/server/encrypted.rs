@@ -27,6 +27,35 @@ pub(super) struct Encrypted {
     client: Arc<ClientConfig>,
 }
 
+/// What a server needs to prove that it is this host, and a client to believe it.
+pub(super) fn identity() -> (ServerConfig, Arc<ClientConfig>) {
+    steadfast::tls::install_default_provider();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let server = ServerConfig::builder().with_no_client_auth();
+    let server = server.with_single_cert(vec![certificate.clone()], key.into()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let client = ClientConfig::builder().with_root_certificates(roots);
+    let mut client = client.with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    (server, Arc::new(client))
+}
+
+/// From an address of this host.
+pub(super) async fn shake(
+    server: SocketAddr,
+    source: Ipv4Addr,
+    client: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    let stream = socket.connect(server).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    timeout(PATIENCE, TlsConnector::from(client).connect(name, stream)).await.unwrap()
+}
+
 impl Drop for Encrypted {
     fn drop(&mut self) {
         drop(self.handle.stop(false));
@@ -47,24 +76,21 @@ impl Encrypted {
         http2: bool,
         routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
     ) -> Self {
-        steadfast::tls::install_default_provider();
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = made.cert.der().clone();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-        let config = ServerConfig::builder().with_no_client_auth();
-        let config = config.with_single_cert(vec![certificate.clone()], key.into()).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate).unwrap();
-        let client = ClientConfig::builder().with_root_certificates(roots);
-        let mut client = client.with_no_client_auth();
-        client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Self::around(Edge::new(), limits, http2, routes)
+    }
 
+    pub(super) fn around(
+        edge: Edge,
+        limits: EdgeLimits,
+        http2: bool,
+        routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ) -> Self {
+        let (config, client) = identity();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (started, starting) = mpsc::channel();
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
-                let edge = Edge::new();
                 let app = move || App::new().configure(routes.clone()).wrap(edge.clone());
                 let server = EdgeServer::new(app).limits(limits).unwrap().workers(1);
                 let connections = server.connections();
@@ -79,7 +105,7 @@ impl Encrypted {
             });
         });
         let (handle, connections) = starting.recv_timeout(PATIENCE).unwrap();
-        Self { address, connections, handle, client: Arc::new(client) }
+        Self { address, connections, handle, client }
     }
 
     pub(super) async fn connect(&self) -> TlsStream<TcpStream> {
@@ -91,7 +117,7 @@ impl Encrypted {
         &self,
         source: Ipv4Addr,
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        self.shake(source, Arc::clone(&self.client)).await
+        shake(self.address, source, Arc::clone(&self.client)).await
     }
 
     /// By one that speaks only these protocols.
@@ -102,19 +128,7 @@ impl Encrypted {
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut client = ClientConfig::clone(&self.client);
         client.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        self.shake(Ipv4Addr::LOCALHOST, Arc::new(client)).await
-    }
-
-    async fn shake(
-        &self,
-        source: Ipv4Addr,
-        client: Arc<ClientConfig>,
-    ) -> std::io::Result<TlsStream<TcpStream>> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind((source, 0).into())?;
-        let stream = socket.connect(self.address).await?;
-        let name = ServerName::try_from("localhost").unwrap();
-        timeout(PATIENCE, TlsConnector::from(client).connect(name, stream)).await.unwrap()
+        shake(self.address, Ipv4Addr::LOCALHOST, Arc::new(client)).await
     }
 
     pub(super) fn counts(&self) -> ConnectionCounts {

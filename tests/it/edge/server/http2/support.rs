@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{Method, Version};
-use actix_web::web::{self, Bytes};
+use actix_web::web::{self, Bytes, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
 use h2::client::{ResponseFuture, SendRequest};
 use http_02::Request;
-use steadfast::edge::EdgeLimits;
+use steadfast::edge::{Disconnect, Edge, EdgeLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -97,17 +97,30 @@ async fn silent(seen: web::Data<Seen>) -> HttpResponse {
 }
 
 pub(super) fn start(limits: EdgeLimits) -> (Encrypted, Arc<Seen>) {
+    start_around(Edge::new(), limits)
+}
+
+pub(super) fn start_around(edge: Edge, limits: EdgeLimits) -> (Encrypted, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
-    let data = Arc::clone(&seen);
-    let server = Encrypted::serve(limits, true, move |app| {
+    (Encrypted::around(edge, limits, true, routes(&seen)), seen)
+}
+
+pub(super) fn routes(
+    seen: &Arc<Seen>,
+) -> impl Fn(&mut ServiceConfig) + Clone + Send + use<> + 'static {
+    let data = Arc::clone(seen);
+    move |app| {
+        let leaving = |path: &str, disconnect| web::resource(path).wrap(disconnect).to(work);
         app.app_data(web::Data::from(Arc::clone(&data)))
             .route("/", web::get().to(hello))
             .route("/upload", web::post().to(upload))
             .route("/big", web::get().to(big))
             .route("/silent", web::get().to(silent))
-            .route("/work/{ms}", web::route().to(work));
-    });
-    (server, seen)
+            .route("/work/{ms}", web::route().to(work))
+            .service(leaving("/cancel/{ms}", Disconnect::Cancel))
+            .service(leaving("/finish/{ms}", Disconnect::Finish))
+            .service(leaving("/detach/{ms}", Disconnect::Detach));
+    }
 }
 
 /// An honest client.
@@ -118,7 +131,10 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) async fn connect(server: &Encrypted) -> Self {
-        let stream = server.connect().await;
+        Self::over(server.connect().await).await
+    }
+
+    pub(super) async fn over(stream: TlsStream<TcpStream>) -> Self {
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
         let (send, connection) = h2::client::handshake(stream).await.unwrap();
         let connection = tokio::spawn(connection);
