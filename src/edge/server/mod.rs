@@ -124,7 +124,7 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// | who | is cut after |
 /// |---|---|
 /// | sends the first head slowly, or another | [`head.timeout`](super::HeadLimits::timeout), by a reset; in good order if nothing of it came |
-/// | sends a head without end | [`head.max_bytes`](super::HeadLimits::max_bytes) as compressed, by a reset; one that is larger only when it is read is answered 431 |
+/// | sends a head without end | [`head.max_bytes`](super::HeadLimits::max_bytes) as compressed, or 500 fields, by a reset; one that is larger only when it is read is answered 431 |
 /// | sends a body slowly | [`body`](EdgeLimits::body), as above; the connection stays |
 /// | takes nothing of what is written, or grants no window for it | [`write`](EdgeLimits::write), by a reset |
 /// | has no stream open | [`connections.idle`](super::ConnectionLimits::idle), whatever pings it sends |

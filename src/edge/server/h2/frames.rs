@@ -23,6 +23,7 @@ pub(super) struct Frame {
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
 /// Of a frame of data, to be worth what it costs to keep it.
 const DATA_MIN: u32 = 32;
 /// Bytes before the payload.
@@ -56,10 +57,20 @@ impl Frame {
         matches!(self.kind, Kind::Headers | Kind::Continuation)
     }
 
+    /// Whether its payload begins with the length of its padding.
+    pub(super) const fn is_padded(self) -> bool {
+        matches!(self.kind, Kind::Data | Kind::Headers) && self.flags & PADDED != 0
+    }
+
+    /// How many bytes there are of a priority, before the fields of a head.
+    pub(super) const fn priority(self) -> usize {
+        if matches!(self.kind, Kind::Headers) && self.flags & PRIORITY != 0 { 5 } else { 0 }
+    }
+
     /// Whether it is data with little or nothing in it. Windows do not limit those: they count
     /// neither padding nor what it takes to keep a frame until somebody reads it.
     pub(super) const fn is_hollow(self) -> bool {
-        let little = self.length < DATA_MIN || self.flags & PADDED != 0;
+        let little = self.length < DATA_MIN || self.is_padded();
         matches!(self.kind, Kind::Data) && !self.ends_stream() && little
     }
 }

@@ -40,8 +40,6 @@ pub(in super::super) struct StreamsIo<T> {
     greeted: bool,
     /// The dispatcher was told that the client has left.
     closed: bool,
-    /// How many requests came that the app was not asked yet, as far as we know.
-    heads: u32,
     /// Nothing more is written, and until when the client may take what was.
     shut: Option<Instant>,
     /// What goes out before anything else. LIMIT: one greeting, two farewells.
@@ -67,7 +65,6 @@ impl<T: Transport> StreamsIo<T> {
             stop: Some(Box::pin(async move { stop.notified().await })),
             greeted: false,
             closed: false,
-            heads: 0,
             shut: None,
             ours: BytesMut::new(),
             entry: Some(entry),
@@ -210,8 +207,7 @@ impl<T: Transport> AsyncRead for StreamsIo<T> {
         }
         // `h2` reads on as long as there is something, and keeps the requests until then. They are
         // much larger there than on their way; so each is taken from it before more comes.
-        if let Some(left) = this.heads.checked_sub(1) {
-            this.heads = left;
+        if this.streams.tell(State::takes_turn) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -228,15 +224,8 @@ impl<T: Transport> AsyncRead for StreamsIo<T> {
         };
         read?;
         let bytes = buffer.filled().get(before..).unwrap_or_default();
-        let received = this.streams.tell(|state| {
-            let before = state.opened();
-            state.received(bytes, Instant::now()).map(|()| state.opened() - before)
-        });
-        match received {
-            Ok(heads) => {
-                this.heads = heads;
-                Poll::Ready(Ok(()))
-            }
+        match this.streams.tell(|state| state.received(bytes, Instant::now())) {
+            Ok(()) => Poll::Ready(Ok(())),
             Err(reason) => Poll::Ready(Err(this.kill(reason))),
         }
     }
@@ -331,7 +320,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn as_many_requests_as_came_are_taken_before_more_is_read() {
+    async fn the_requests_that_came_are_taken_and_others_have_a_turn_before_more_is_read() {
         let (mut server, mut client) = pair().await;
         let head = wire(1, 0x5, 1, b"head");
         let mut bytes = [b'P'; 24].to_vec();
@@ -343,7 +332,7 @@ mod tests {
         client.write_all(&bytes).await.unwrap();
         let mut space = vec![0; first];
         server.read_exact(&mut space).await.unwrap();
-        for _ in 0..3 {
+        for _ in 0..=3 {
             assert!(poll_immediate(server.read(&mut space)).await.is_none());
         }
         assert_eq!(poll_immediate(server.read(&mut space)).await.unwrap().unwrap(), head.len());

@@ -8,11 +8,13 @@
 //! | file | what it knows |
 //! |---|---|
 //! | `frames` | pure: where frames begin and end |
+//! | `fields` | pure: how many fields a head has |
 //! | `state` | pure: which streams are open, and how long the connection may stay |
 //! | `io` | bytes, and the timer |
 //! | `service` | requests and responses |
 //! | `streams` | what these share |
 
+mod fields;
 mod frames;
 mod io;
 mod service;

@@ -11,11 +11,14 @@ use tokio::time::Instant;
 
 use super::super::credit::Credit;
 use super::super::state::Reason;
+use super::fields::Fields;
 use super::frames::{Event, Frame, Frames, HEAD, Kind};
 use crate::edge::limits::{EdgeLimits, Rate};
 
 /// What a client says first; the protocol checks it.
 const PREFACE: usize = 24;
+/// LIMIT: fields of a head. Browsers send cookies one by one, up to 180 of a site.
+const FIELDS_MAX: usize = 500;
 /// LIMIT: frames that bring nothing, in a second and at once: of hollow data, and of those that are
 /// about the connection.
 const NOTHING_MAX: u32 = 1000;
@@ -72,10 +75,40 @@ struct Ended {
 }
 
 /// A head under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Head {
     bytes: usize,
     since: Option<Instant>,
+    fields: Fields,
+    /// Of the frame under way: what is not fields before them, and all that is left but padding.
+    padded: bool,
+    before: usize,
+    left: usize,
+}
+
+impl Head {
+    fn begins(&mut self, frame: Frame) {
+        self.left = usize::try_from(frame.length).unwrap_or(usize::MAX);
+        // Frames without content are not free.
+        self.bytes = self.bytes.saturating_add(self.left).saturating_add(HEAD);
+        (self.padded, self.before) = (frame.is_padded(), frame.priority());
+    }
+
+    fn moves(&mut self, mut bytes: &[u8]) {
+        if self.padded
+            && let Some((padding, rest)) = bytes.split_first()
+        {
+            (self.padded, bytes) = (false, rest);
+            self.left = self.left.saturating_sub(1 + usize::from(*padding));
+        }
+        let before = self.before.min(bytes.len());
+        self.before -= before;
+        self.left = self.left.saturating_sub(before);
+        let bytes = bytes.get(before..).unwrap_or_default();
+        let fields = bytes.get(..self.left.min(bytes.len())).unwrap_or_default();
+        self.left -= fields.len();
+        self.fields.take(fields);
+    }
 }
 
 /// How many of something the client may still send. It fills up in a second.
@@ -102,6 +135,9 @@ pub(super) struct State {
     late: Option<u32>,
     /// The first is due from the beginning.
     head: Option<Head>,
+    /// Streams that came last, of which the app is asked next; and turns until then.
+    arriving: usize,
+    turns: usize,
     /// Requests that the app works on.
     working: usize,
     /// Responses of which the client has to take something, before more is asked of the app.
@@ -133,7 +169,9 @@ impl State {
             highest: 0,
             opened: 0,
             late: None,
-            head: Some(Head { bytes: 0, since: None }),
+            head: Some(Head::default()),
+            arriving: 0,
+            turns: 0,
             working: 0,
             owing: 0,
             write: Credit::new(limits.write),
@@ -152,24 +190,41 @@ impl State {
 
     /// Bytes came. `Err` if that was too much of something.
     pub(super) fn received(&mut self, bytes: &[u8], now: Instant) -> Result<(), Reason> {
+        let opened = self.opened;
         let preface = self.preface.min(bytes.len());
         self.preface -= preface;
         let mut bytes = bytes.get(preface..).unwrap_or_default();
-        while let Some(event) = self.received.next(&mut bytes) {
+        loop {
+            let before = bytes;
+            let Some(event) = self.received.next(&mut bytes) else { break };
             match event {
                 Event::Begins(frame) if frame.is_of_head() => self.head_begins(frame)?,
+                Event::Moves(frame, count) if frame.is_of_head() => {
+                    self.head_moves(before.get(..count).unwrap_or_default())?;
+                }
                 Event::Begins(_) | Event::Moves(..) => {}
                 Event::Ends(frame) => self.came(frame, now)?,
             }
         }
+        self.arriving = usize::try_from(self.opened - opened).unwrap_or(usize::MAX);
+        // In the last one, others than this connection have their turn.
+        self.turns = if self.arriving == 0 { 0 } else { self.arriving + 1 };
         Ok(())
     }
 
+    /// Whether the app is to be asked of what came, before more may come. Once for each turn.
+    pub(super) const fn takes_turn(&mut self) -> bool {
+        if let Some(left) = self.turns.checked_sub(1) {
+            self.turns = left;
+            return true;
+        }
+        self.arriving = 0;
+        false
+    }
+
     fn head_begins(&mut self, frame: Frame) -> Result<(), Reason> {
-        let head = self.head.get_or_insert(Head { bytes: 0, since: None });
-        let length = usize::try_from(frame.length).unwrap_or(usize::MAX);
-        // Frames without content are not free.
-        head.bytes = head.bytes.saturating_add(length).saturating_add(HEAD);
+        let head = self.head.get_or_insert_default();
+        head.begins(frame);
         if head.bytes > self.limits.head_max {
             return Err(Reason::HeadTooLarge);
         }
@@ -185,6 +240,12 @@ impl State {
         self.open.insert(frame.stream, Ended::default());
         let fits = u32::try_from(self.open.len()).is_ok_and(|open| open <= self.limits.streams);
         if fits { Ok(()) } else { Err(Reason::TooManyStreams) }
+    }
+
+    fn head_moves(&mut self, bytes: &[u8]) -> Result<(), Reason> {
+        let Some(head) = &mut self.head else { return Ok(()) };
+        head.moves(bytes);
+        if head.fields.count() > FIELDS_MAX { Err(Reason::HeadTooLarge) } else { Ok(()) }
     }
 
     fn came(&mut self, frame: Frame, now: Instant) -> Result<(), Reason> {
@@ -274,11 +335,6 @@ impl State {
         self.resets_seen
     }
 
-    /// How many streams the client has opened.
-    pub(super) const fn opened(&self) -> u32 {
-        self.opened
-    }
-
     /// So many requests are worked on. When there are none, the rate is the usual one again.
     pub(super) fn working(&mut self, requests: usize) {
         self.working = requests;
@@ -350,7 +406,7 @@ impl State {
     fn tick_write(&mut self, now: Instant) -> Result<Option<Instant>, Reason> {
         let unanswered = self.open.values().filter(|ended| ended.theirs && !ended.ours).count();
         // What nobody works on any more waits for the client alone.
-        if self.blocked || self.owing > 0 || unanswered > self.working {
+        if self.blocked || self.owing > 0 || unanswered > self.working + self.arriving {
             self.write.waits();
         } else {
             self.write.goes_on();

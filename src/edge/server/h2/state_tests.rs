@@ -126,6 +126,38 @@ fn a_head_has_its_size_and_not_one_byte_more_and_empty_frames_count() {
 }
 
 #[test]
+fn a_head_has_its_fields_and_not_one_more_wherever_they_stand() {
+    let heads: [(usize, fn(usize) -> Vec<u8>); 4] = [
+        (500, |count| wire(HEADERS, END, 1, &vec![0x82; count])),
+        // Padding and priority look like fields, and are none.
+        (500, |count| {
+            let head = [&[3][..], &[0x82; 5], &vec![0x82; count], &[0x82; 3]].concat();
+            wire(HEADERS, END | 0x28, 1, &head)
+        }),
+        (200, |count| {
+            let first = wire(HEADERS, 1, 1, &[0x82; 300]);
+            [first, wire(9, 0, 1, &[]), wire(9, 4, 1, &vec![0x82; count])].concat()
+        }),
+        // Neither is what is in one.
+        (400, |count| {
+            let head = [&[0x82; 99][..], &[0x10, 3, 0x82, 0x82, 0x82, 1, 0x82], &vec![0x82; count]];
+            wire(HEADERS, END, 1, &head.concat())
+        }),
+    ];
+    for (most, head) in heads {
+        for piece in [1, 7, 1000] {
+            let comes = |count| {
+                let mut case = Case::new();
+                case.state.limits.head_max = 1000;
+                head(count).chunks(piece).try_for_each(|piece| case.comes(piece))
+            };
+            assert_eq!(comes(most), Ok(()));
+            assert_eq!(comes(most + 1), Err(Reason::HeadTooLarge));
+        }
+    }
+}
+
+#[test]
 fn there_are_as_many_streams_as_there_may_be_and_not_one_more() {
     let mut case = Case::new();
     for stream in [1, 3, 5] {
@@ -257,7 +289,10 @@ fn who_owes_us_room_has_the_time_of_the_rate() {
         State::write_blocked,
         |state| state.owes(true),
         // Nobody works on it, and it is not answered.
-        |state| state.working(0),
+        |state| {
+            while state.takes_turn() {}
+            state.working(0);
+        },
     ];
     for block in blocks {
         let mut case = Case::new();
@@ -273,6 +308,20 @@ fn who_owes_us_room_has_the_time_of_the_rate() {
         case.waits_until(ms(1500));
         assert_eq!(case.after(ms(600)), Turn::Kill(Reason::WriteTooSlow));
     }
+}
+
+#[test]
+fn nobody_waits_for_a_client_whose_request_the_app_was_not_asked_yet() {
+    let mut case = Case::new();
+    case.request(1).unwrap();
+    assert!(case.state.takes_turn());
+    case.waits_until(ms(60_000));
+    assert!(case.state.takes_turn());
+    case.state.working(1);
+    assert!(!case.state.takes_turn());
+    case.waits_until(ms(60_000));
+    case.state.working(0);
+    case.waits_until(ms(1000));
 }
 
 #[test]

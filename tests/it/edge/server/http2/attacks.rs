@@ -5,13 +5,16 @@ use std::time::Instant;
 use actix_web::web;
 use http_02::Request;
 use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 use super::support::{
-    CONTINUATION, Client, HEADERS, RESET, Raw, SETTINGS, expect_within, frame, head, read, start,
+    CONTINUATION, Client, HEADERS, PING, RESET, Raw, SETTINGS, WINDOW, expect_within, frame, head,
+    read, start,
 };
 use crate::edge::server::encrypted::{Encrypted, PATIENCE};
-use crate::edge::server::support::{Guarded, limits};
+use crate::edge::server::support::{Guarded, limits, ms};
 use crate::edge::support::eventually;
 use crate::support::attackers::Attacker;
 
@@ -183,4 +186,114 @@ async fn who_reads_nothing_is_reset() {
     eventually("all are dropped", || seen.dropped() == 8).await;
     server.empty().await;
     drop(attacker);
+}
+
+#[tokio::test]
+async fn many_streams_that_stall_are_ended_together() {
+    let (server, seen) = start(limits());
+    let mut attacker = Raw::connect(&server).await;
+    attacker.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+    for n in 0..50 {
+        attacker.get(2 * n + 1, "/big").await;
+    }
+    eventually("they begin", || seen.begun() == 50).await;
+    attacker.begun = Instant::now();
+    let (_, after, in_good_order) = attacker.ended().await;
+    assert!(!in_good_order);
+    expect_within(after, limits().write.grace);
+    server.empty().await;
+    assert_eq!((server.counts().write_too_slow, seen.dropped()), (1, 50));
+}
+
+#[tokio::test]
+async fn who_grants_room_for_a_byte_at_a_time_is_reset() {
+    let (server, seen) = start(limits());
+    let mut attacker = Raw::connect(&server).await;
+    attacker.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+    attacker.get(1, "/big").await;
+    eventually("it begins", || seen.begun() == 1).await;
+    attacker.begun = Instant::now();
+    while server.counts().open > 0 {
+        attacker.send(frame(WINDOW, 0, 1, &[0, 0, 0, 1])).await;
+        sleep(ms(20)).await;
+        assert!(attacker.begun.elapsed() < PATIENCE, "it never was");
+    }
+    expect_within(attacker.begun.elapsed(), limits().write.grace);
+    assert_eq!((server.counts().write_too_slow, seen.dropped()), (1, 1));
+}
+
+#[tokio::test]
+async fn heads_that_unpack_to_many_times_their_size_are_refused_one_by_one() {
+    let (server, seen) = start(limits());
+    let mut attacker = Raw::connect(&server).await;
+    // The first defines a header of 100 bytes; each has it so many times, in a byte.
+    let define = [&[0x40, 1, b'x', 99][..], &[b'v'; 99]].concat();
+    let bomb = |definition: &[u8], times: usize| {
+        [&head("/work/1")[..], definition, &vec![0xBE; times]].concat()
+    };
+    let mut bombs = frame(HEADERS, 0x5, 1, &bomb(&define, 400));
+    for n in 1..100 {
+        bombs.extend(frame(HEADERS, 0x5, 2 * n + 1, &bomb(&[], 400)));
+    }
+    attacker.send(frame(WINDOW, 0, 0, &[0, 0x10, 0, 0])).await;
+    attacker.send(bombs).await;
+    assert_eq!(attacker.statuses(100).await, [431; 100]);
+    attacker.get(301, "/").await;
+    assert_eq!(attacker.answer(301).await.0, 200);
+    assert_eq!((server.counts().head_too_large, seen.begun()), (0, 0));
+    // actix-http would need a time for them that grows with the square of their number.
+    attacker.send(frame(HEADERS, 0x5, 303, &bomb(&[], 600))).await;
+    let (_, _, in_good_order) = attacker.ended().await;
+    assert!(!in_good_order);
+    server.empty().await;
+    assert_eq!((server.counts().head_too_large, seen.begun()), (1, 0));
+}
+
+#[tokio::test]
+async fn honest_clients_are_served_through_all_attacks_at_once() {
+    let mut limits = limits();
+    limits.connections.requests = 100_000;
+    let (server, _) = start(limits);
+    let mut honest = JoinSet::new();
+    let (stop, stopped) = watch::channel(false);
+    for _ in 0..25 {
+        let (mut client, stopped) = (Client::connect(&server).await, stopped.clone());
+        honest.spawn(async move {
+            let mut answered = 0;
+            while !*stopped.borrow() {
+                assert_eq!(client.get("/").await.0, 200);
+                answered += 1;
+                sleep(ms(10)).await;
+            }
+            answered
+        });
+    }
+    let reset = |id: u32| {
+        let request = frame(HEADERS, 0x5, id, &head("/work/60000"));
+        [request, frame(RESET, 0, id, &8_u32.to_be_bytes())].concat()
+    };
+    let attacks: [Vec<u8>; 6] = [
+        frame(PING, 0, 0, b"12345678").repeat(5000),
+        frame(SETTINGS, 0, 0, &[]).repeat(5000),
+        (0..500).flat_map(|n| reset(2 * n + 1)).collect(),
+        (0..200).flat_map(|n| frame(HEADERS, 0x5, 2 * n + 1, &head("/work/60000"))).collect(),
+        (0..20).flat_map(|n| frame(HEADERS, 0x5, 2 * n + 1, &head("/big"))).collect(),
+        [frame(HEADERS, 0x1, 1, &head("/")), frame(CONTINUATION, 0, 1, &[]).repeat(500)].concat(),
+    ];
+    for _ in 0..4 {
+        for attack in &attacks {
+            let mut attacker = Raw::connect(&server).await;
+            attacker.send(attack).await;
+            attacker.ended().await;
+        }
+    }
+    stop.send(true).unwrap();
+    for answered in honest.join_all().await {
+        assert!(answered > 0);
+    }
+    server.empty().await;
+    let counts = server.counts();
+    assert_eq!((counts.frame_flood, counts.reset_flood), (8, 4), "{counts:?}");
+    assert_eq!((counts.too_many_streams, counts.write_too_slow), (4, 4), "{counts:?}");
+    assert_eq!((counts.head_too_large, counts.malformed), (4, 0), "{counts:?}");
 }

@@ -232,7 +232,8 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 impl Raw {
     pub(super) async fn connect(server: &Encrypted) -> Self {
         let mut raw = Self::mute(server).await;
-        raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
+        // Without a table, so that each head can be read by itself.
+        raw.send([PREFACE, &frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0])].concat()).await;
         raw
     }
 
@@ -253,6 +254,16 @@ impl Raw {
         let mut payload = vec![0; usize::try_from(length).unwrap()];
         timeout(PATIENCE, self.stream.read_exact(&mut payload)).await.unwrap().ok()?;
         Some((kind, flags, u32::from_be_bytes([s1, s2, s3, s4]), payload))
+    }
+
+    /// Of the next so many answers, whichever they are.
+    pub(super) async fn statuses(&mut self, count: usize) -> Vec<u16> {
+        let mut statuses = Vec::new();
+        while statuses.len() < count {
+            let (kind, _, _, payload) = self.next().await.expect("an answer");
+            statuses.extend((kind == HEADERS).then(|| status_of(&payload)));
+        }
+        statuses
     }
 
     /// Reads on until a stream has ended: with its status, and what was in it, or with a reset.
@@ -307,6 +318,8 @@ pub(super) const RESET_STATUS: u16 = 999;
 fn status_of(head: &[u8]) -> u16 {
     let (first, digits) = match head {
         [0x88..=0x8E, ..] => (head[0] - 0x88, [0; 3]),
+        // The table has no room any more.
+        [0x20, rest @ ..] => return status_of(rest),
         [_, 0x83, one, two, three, ..] => (u8::MAX, [*one, *two, *three]),
         _ => panic!("{head:?}"),
     };
