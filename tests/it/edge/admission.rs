@@ -281,6 +281,56 @@ async fn a_client_that_leaves_gives_back_its_place_or_its_turn() {
     eventually("all places are free", || bench.counts().serving == 0).await;
 }
 
+#[tokio::test]
+async fn a_client_that_leaves_in_the_middle_of_a_streamed_body_gives_back_its_place() {
+    let bench = Bench::new(&limits());
+    let mut wires = Vec::new();
+    for _ in 0..2 {
+        let mut wire = bench.0.connect().await;
+        let close = Request::get("/stream").header("connection", "close");
+        assert_eq!(wire.ask(close).await.unwrap().status, 200);
+        wires.push(wire);
+    }
+    assert_eq!(bench.counts().serving, 2);
+    let waiting = bench.begin_all(&["/quick"]).await;
+    wires.pop().unwrap().reset();
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().status, 200, "the place is given on");
+    }
+    wires.pop().unwrap().reset();
+    eventually("all places are free", || bench.counts().serving == 0).await;
+}
+
+#[tokio::test]
+async fn the_lowest_class_never_waits_for_ever_behind_others() {
+    let mut limits = limits();
+    limits.queue.max = 8;
+    (limits.queue.target, limits.queue.interval) = (ms(20), ms(100));
+    let bench = Arc::new(Bench::new(&limits));
+    bench.open(100_000).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let others = (0..6).map(|_| {
+        let (bench, stopped) = (Arc::clone(&bench), stopped.clone());
+        tokio::spawn(async move {
+            while !*stopped.borrow() {
+                bench.0.ask(Request::get("/critical")).await;
+            }
+        })
+    });
+    let others: Vec<_> = others.collect();
+    for _ in 0..20 {
+        // Whoever asks has patience for ten seconds.
+        let status = bench.0.ask(Request::get("/sheddable")).await.status;
+        assert!(matches!(status, 200 | 503), "{status}");
+    }
+    stop.send_replace(true);
+    for other in others {
+        other.await.unwrap();
+    }
+    assert_eq!(bench.0.ask(Request::get("/sheddable")).await.status, 200);
+    eventually("nobody is left", || bench.counts().serving + bench.counts().waiting == 0).await;
+}
+
 /// One request per second and client, three at once.
 fn three_at_once() -> AdmissionLimits {
     let mut limits = AdmissionLimits::default();
@@ -336,6 +386,26 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_quota() {
     for _ in 0..20 {
         assert_eq!(bench.0.ask(Request::get("/quick")).await.status, 200, "the proxy itself");
     }
+}
+
+#[tokio::test]
+async fn each_of_many_clients_is_told_429_for_itself_alone() {
+    let mut connections = ConnectionLimits::default();
+    connections.trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let bench = Bench::around(Admission::new(&three_at_once(), &connections).unwrap());
+    let mut proxy = bench.0.connect().await;
+    let mut refused = 0;
+    for number in 0..20 {
+        let client = format!("198.51.100.{number}");
+        for count in 0..20 {
+            let request = Request::get("/quick").header("x-forwarded-for", &client);
+            let answer = proxy.ask(request).await.unwrap();
+            assert!(count >= 3 || answer.status == 200, "{client} {count}: {}", answer.status);
+            refused += u64::from(answer.status == 429);
+        }
+    }
+    assert!(refused >= 200, "{refused}");
+    assert_eq!(bench.counts().rate_limited, refused);
 }
 
 #[actix_web::test]

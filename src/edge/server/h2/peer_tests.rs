@@ -102,7 +102,7 @@ struct Known {
 
 impl Known {
     const fn is_open(self) -> bool {
-        !self.reset && !(self.ours && self.theirs)
+        !(self.reset || self.ours && self.theirs)
     }
 }
 

@@ -127,7 +127,8 @@ fn a_head_has_its_size_and_not_one_byte_more_and_empty_frames_count() {
 
 #[test]
 fn a_head_has_its_fields_and_not_one_more_wherever_they_stand() {
-    let heads: [(usize, fn(usize) -> Vec<u8>); 4] = [
+    type Makes = fn(usize) -> Vec<u8>;
+    let heads: [(usize, Makes); 4] = [
         (500, |count| wire(HEADERS, END, 1, &vec![0x82; count])),
         // Padding and priority look like fields, and are none.
         (500, |count| {

@@ -89,15 +89,27 @@ async fn a_head_that_never_ends_is_cut() {
     server.empty().await;
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    /// With a farewell of TLS.
+    InGoodOrder,
+    /// The socket alone is closed.
+    Without,
+    ByReset,
+}
+
 #[tokio::test]
-async fn who_closes_in_good_order_or_without_is_noticed() {
+async fn who_closes_in_good_order_or_without_or_resets_is_noticed() {
     let server = start();
-    for (round, good_order) in [true, false].into_iter().enumerate() {
+    let ways = [Leaving::InGoodOrder, Leaving::Without, Leaving::ByReset];
+    for (round, way) in ways.into_iter().enumerate() {
         let mut client = server.connect().await;
         client.write_all(b"GET /work HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
         eventually("it begins", || BEGUN.load(Ordering::SeqCst) > round).await;
-        if good_order {
-            client.shutdown().await.unwrap();
+        match way {
+            Leaving::InGoodOrder => client.shutdown().await.unwrap(),
+            Leaving::Without => {}
+            Leaving::ByReset => client.get_ref().0.set_zero_linger().unwrap(),
         }
         drop(client);
         eventually("its work is dropped", || DROPPED.load(Ordering::SeqCst) > round).await;
