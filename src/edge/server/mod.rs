@@ -144,7 +144,8 @@ type OnConnect = dyn Fn(&TcpStream, &mut Extensions) + Send + Sync;
 /// one response can hold others, up to `http2.streams`; [`Pace`](super::Pace) makes all of them
 /// wait. A limit that is exceeded by one stream can only end all of them. A body that nobody reads
 /// is noticed by `h2` alone, which resets its stream. One that resets more than 20 streams in the
-/// packets that opened them is cut by it, too. `Expect: 100-continue` is not answered before the response. A stream
+/// packets that opened them is cut by it, too; and one that says goodbye gives up the streams above the
+/// number in its farewell. `Expect: 100-continue` is not answered before the response. A stream
 /// that is reset while its body is still to come is noticed when the body is read.
 pub struct EdgeServer<F, I, S, B> {
     factory: F,

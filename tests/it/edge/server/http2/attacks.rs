@@ -193,11 +193,11 @@ async fn many_streams_that_stall_are_ended_together() {
     let (server, seen) = start(limits());
     let mut attacker = Raw::connect(&server).await;
     attacker.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+    attacker.begun = Instant::now();
     for n in 0..50 {
         attacker.get(2 * n + 1, "/big").await;
     }
     eventually("they begin", || seen.begun() == 50).await;
-    attacker.begun = Instant::now();
     let (_, after, in_good_order) = attacker.ended().await;
     assert!(!in_good_order);
     expect_within(after, limits().write.grace);
@@ -210,9 +210,9 @@ async fn who_grants_room_for_a_byte_at_a_time_is_reset() {
     let (server, seen) = start(limits());
     let mut attacker = Raw::connect(&server).await;
     attacker.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+    attacker.begun = Instant::now();
     attacker.get(1, "/big").await;
     eventually("it begins", || seen.begun() == 1).await;
-    attacker.begun = Instant::now();
     while server.counts().open > 0 {
         attacker.send(frame(WINDOW, 0, 1, &[0, 0, 0, 1])).await;
         sleep(ms(20)).await;

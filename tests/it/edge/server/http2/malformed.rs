@@ -158,9 +158,9 @@ async fn half_a_frame_keeps_no_connection_open() {
     let halves = [&frame(PING, 0, 0, b"12345678")[..12], &frame(SETTINGS, 0, 0, &[])[..5]];
     for half in halves {
         let mut client = Raw::connect(&server).await;
+        client.begun = Instant::now();
         client.get(1, "/").await;
         client.send(half).await;
-        client.begun = Instant::now();
         let (_, after, _) = client.ended().await;
         expect_within(after, limits().connections.idle);
     }
