@@ -9,7 +9,7 @@ use actix_web::dev::{ResourceMap, ServiceRequest};
 use actix_web::http::uri::PathAndQuery;
 use actix_web::http::{Method, StatusCode};
 use tracing::field::Empty;
-use tracing::{Level, Span, info_span, span_enabled};
+use tracing::{Level, Span, info_span};
 
 use super::deadline::Schedule;
 use super::in_flight::InFlightGuard;
@@ -67,20 +67,18 @@ impl Access {
         in_flight: InFlightGuard,
     ) -> Self {
         let context = schedule.base();
-        // A span that nobody listens to would look for a logger each time it is entered.
-        let span = if span_enabled!(target: "steadfast::request", Level::INFO) {
-            info_span!(
-                target: "steadfast::request",
-                "http.request",
-                method = request.method().as_str(),
-                request_id = context.id().as_str(),
-                trace_id = context.trace().map(|trace| trace.trace_id()),
-                route = Empty,
-                status = Empty,
-            )
-        } else {
-            Span::none()
-        };
+        let span = info_span!(
+            target: "steadfast::request",
+            "http.request",
+            method = request.method().as_str(),
+            request_id = context.id().as_str(),
+            trace_id = context.trace().map(|trace| trace.trace_id()),
+            route = Empty,
+            status = Empty,
+        );
+        // One that nobody listens to would look for a logger each time it is entered. Whether anybody
+        // does only the span itself can ask: filters go by its name and fields too.
+        let span = if span.is_disabled() { Span::none() } else { span };
         Self {
             method: request.method().clone(),
             target: request.uri().path_and_query().cloned(),
@@ -101,7 +99,7 @@ impl Access {
 
     /// The pattern of the route; labels and logs never carry the path itself.
     pub(super) fn route(&self) -> Option<&Arc<str>> {
-        let path = self.target.as_ref().map_or("/", PathAndQuery::path);
+        let path = self.target.as_ref().map_or("", PathAndQuery::path);
         let look_up = || self.routes.match_pattern(path).map(Arc::from);
         self.route.get_or_init(look_up).as_ref()
     }

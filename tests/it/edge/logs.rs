@@ -10,9 +10,9 @@ use steadfast::kernel::{RequestContext, Spec, Tree};
 use steadfast::problem::Problem;
 use tracing::Subscriber;
 use tracing::span::Id;
-use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::support::{Request, Served};
 
@@ -143,4 +143,27 @@ async fn a_message_carries_the_request_and_its_span_follows_from_the_requests() 
     assert_eq!(actix_web::test::read_body(answer).await, "asks-7");
     let links = links.0.lock().unwrap().clone();
     assert_eq!(links, [("message".to_owned(), "http.request".to_owned())]);
+}
+
+/// Remembers from where events came.
+#[derive(Clone, Default)]
+struct Sources(Arc<Mutex<Vec<&'static str>>>);
+
+impl<S: Subscriber> Layer<S> for Sources {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        self.0.lock().unwrap().push(event.metadata().target());
+    }
+}
+
+#[actix_web::test]
+async fn a_filter_may_ask_for_what_happens_in_a_request_by_the_name_of_its_span() {
+    let sources = Sources::default();
+    let filter = EnvFilter::new("warn,[http.request]=info");
+    let subscriber = tracing_subscriber::registry().with(filter).with(sources.clone());
+    let _default = tracing::subscriber::set_default(subscriber);
+    let app = actix_web::test::init_service(App::new().configure(routes).wrap(Edge::new())).await;
+    let request = TestRequest::post().uri("/orders/7/logs").to_request();
+    actix_web::test::call_and_read_body(&app, request).await;
+    let sources = sources.0.lock().unwrap().clone();
+    assert_eq!(sources, [module_path!(), module_path!(), "steadfast::access"]);
 }
