@@ -37,7 +37,7 @@ pub(crate) struct Conn {
     expects: Cell<bool>,
     /// It should be told so.
     go_on: Cell<bool>,
-    /// The app has answered since all was written.
+    /// The app has handed over something of an answer since all was written.
     answering: Cell<bool>,
     left_behind: RefCell<LeftBehind>,
 }
@@ -188,6 +188,11 @@ impl Conn {
     pub(super) fn answers(&self) {
         self.interim.set(false);
         self.go_on.set(false);
+        self.answering.set(true);
+    }
+
+    /// A piece of its body is handed over to be written.
+    pub(super) fn answers_on(&self) {
         self.answering.set(true);
     }
 

@@ -242,7 +242,13 @@ impl<B: MessageBody> MessageBody for AnswerBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, B::Error>>> {
-        self.project().body.poll_next(cx)
+        let this = self.project();
+        let polled = this.body.poll_next(cx);
+        // Whatever it looks like, it is of the app.
+        if let (Poll::Ready(Some(Ok(_))), Some(conn)) = (&polled, this.conn) {
+            conn.answers_on();
+        }
+        polled
     }
 }
 

@@ -211,6 +211,21 @@ async fn an_upgraded_connection_may_be_silent() {
 }
 
 #[tokio::test]
+async fn what_goes_through_an_upgraded_connection_may_look_like_a_refusal_of_the_server() {
+    let server = Guarded::start();
+    let mut client = Attacker::connect(server.address).await;
+    let upgrade =
+        "GET /upgrade HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    client.send(upgrade).await;
+    client.hear("101 Switching Protocols").await;
+    for _ in 0..2 {
+        client.forget();
+        client.send("HTTP/1.1 400 Bad Request\r\n\r\nfrom the other end").await;
+        client.hear("from the other end").await;
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_that_the_head_is_enough_for_comes_instead_of_100_continue() {
     let server = Guarded::start();
     let expect = "content-length: 10000000\r\nexpect: 100-continue";
