@@ -34,6 +34,8 @@ impl Rates {
         let burst = NonZeroU32::new(limits.burst)?;
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clients = Clients::new(limits.clients);
+        // The limiter counts from what its clock says now, and we from `start`.
+        NOW.set(Nanos::new(0));
         Some(Self { start, limiter: RateLimiter::new(quota, clients, AsTold) })
     }
 
@@ -183,6 +185,19 @@ mod tests {
             let known = clients.measure_and_replace(&flooding, refuse).unwrap_err();
             assert!(known.is_some(), "known after {number} others");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_is_made_later_has_a_time_of_its_own() {
+        let first = rates(10, 1, 16);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(count(&first, client(1)), Ok(()));
+        let second = rates(10, 1, 16);
+        assert_eq!(count(&second, client(1)), Ok(()));
+        assert_eq!(count(&second, client(1)), Err(Duration::from_millis(100)));
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(count(&second, client(1)), Ok(()));
+        assert_eq!(count(&first, client(1)), Ok(()));
     }
 
     #[test]
