@@ -129,9 +129,9 @@ impl<T: Transport> GuardedIo<T> {
         if self.conn.is_quiet() && self.presence.is_unasked() && !self.timer.is_elapsed() {
             return Ok(());
         }
-        self.attend(cx, flushed)?;
+        let mut now = Instant::now();
+        self.attend(cx, flushed, now)?;
         for _ in 0..TURNS_MAX {
-            let now = Instant::now();
             match self.conn.tick(now, cx) {
                 Turn::Wait(due) => {
                     let due = due.into_iter().chain(self.asks_at().filter(|at| now < *at)).min();
@@ -151,6 +151,7 @@ impl<T: Transport> GuardedIo<T> {
                 Turn::End => return Err(io::ErrorKind::ConnectionAborted.into()),
                 Turn::Kill(reason) => return Err(self.kill(reason, flushed, cx)),
             }
+            now = Instant::now();
         }
         cx.waker().wake_by_ref();
         Ok(())
@@ -189,8 +190,8 @@ impl<T: Transport> GuardedIo<T> {
 
     /// Says an interim answer, if one is due, and finds out whether a client that sends no more has
     /// left, where that matters.
-    fn attend(&mut self, cx: &mut Context<'_>, flushed: bool) -> io::Result<()> {
-        let asks = self.asks_at().is_some_and(|at| at <= Instant::now());
+    fn attend(&mut self, cx: &mut Context<'_>, flushed: bool, now: Instant) -> io::Result<()> {
+        let asks = self.asks_at().is_some_and(|at| at <= now);
         if flushed && (asks || self.conn.goes_on()) && self.interim(cx)? {
             self.conn.told_to_go_on();
             if asks {
