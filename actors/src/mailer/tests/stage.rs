@@ -10,9 +10,10 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::jobs::store::Beat;
 use crate::jobs::tests::{Base, eventually};
 use crate::jobs::tx::{Row, Rows, Value, transact};
-use crate::jobs::{JobId, JobInfo, Jobs};
+use crate::jobs::{JobId, JobInfo, Jobs, NodeId};
 use crate::kernel::Tree;
 use crate::mailer::provider::{
     Answer, Capabilities, EncodeError, Idempotency, MailProvider, Outcome, TransportError,
@@ -208,11 +209,13 @@ impl Stage {
         attempts
     }
 
-    /// Gives the jobs that run to another process.
+    /// Gives the job that runs to another process, which lives.
     pub(super) async fn steal_job(&self) {
+        let node = NodeId::fresh();
+        let beat = Beat { node, name: "other".into(), presence: None, report: "{}".into() };
+        self.jobs.store().beat(beat, self.jobs.clock().now()).await.unwrap();
         let sql = "update {job} set run = run + 1, node = ?1 where state = 1 returning 1";
-        let other = crate::jobs::NodeId::fresh().to_string();
-        assert_eq!(self.rows(sql, vec![other.as_str().into()]).await, 1);
+        assert_eq!(self.rows(sql, vec![node.to_string().as_str().into()]).await, 1);
     }
 
     /// As a rescue does, if it has not yet: anybody may take the jobs now.
