@@ -201,6 +201,23 @@ async fn a_name_may_have_its_limit_and_not_one_more() {
 }
 
 #[actix::test]
+async fn a_time_may_have_its_limits_and_not_one_step_more() {
+    let bench = Bench::start().await;
+    let (year, ms) = (Duration::from_secs(365 * 86_400), Duration::from_millis(1));
+    let delayed = |by| bench.jobs.enqueue(task("hello")).delay(by);
+    let expiring = |within| bench.jobs.enqueue(task("hello")).delay(year).expires_in(within);
+    for right in [delayed(year), expiring(ms), expiring(year)] {
+        assert!(right.await.is_ok());
+    }
+    for wrong in [delayed(year + ms), expiring(Duration::ZERO), expiring(year + ms)] {
+        let error = wrong.await.unwrap_err();
+        assert!(matches!(error, JobsError::InvalidSetting { .. }), "{error}");
+        assert!(error.stored_nothing());
+    }
+    bench.stop().await;
+}
+
+#[actix::test]
 async fn no_class_starves_under_load() {
     let queue = QueueSpec::new("default").workers(1);
     let bench = Bench::start_with(|builder| builder.queue(queue)).await;
