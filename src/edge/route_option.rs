@@ -83,7 +83,7 @@ where
 }
 
 pin_project_lite::pin_project! {
-    /// The future of a [`RouteOptionService`] service: the route's, under the route's context.
+    /// The future of a [`RouteOptionService`]: the route's, under the route's context.
     #[derive(Debug)]
     pub struct Scoped<F> {
         #[pin]

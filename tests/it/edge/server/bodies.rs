@@ -194,14 +194,20 @@ async fn an_echo_is_timed_in_both_directions_at_once() {
     server.empty().await;
 }
 
-#[tokio::test]
-async fn an_upgraded_connection_may_be_silent() {
-    let server = Guarded::start();
+/// A client whose connection speaks another protocol from now on.
+async fn upgraded(server: &Guarded) -> Attacker {
     let mut client = Attacker::connect(server.address).await;
     let upgrade =
         "GET /upgrade HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
     client.send(upgrade).await;
     client.hear("101 Switching Protocols").await;
+    client
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_may_be_silent() {
+    let server = Guarded::start();
+    let mut client = upgraded(&server).await;
     sleep(Duration::from_secs(2)).await;
     client.forget();
     client.send("still here").await;
@@ -213,11 +219,7 @@ async fn an_upgraded_connection_may_be_silent() {
 #[tokio::test]
 async fn what_goes_through_an_upgraded_connection_may_look_like_a_refusal_of_the_server() {
     let server = Guarded::start();
-    let mut client = Attacker::connect(server.address).await;
-    let upgrade =
-        "GET /upgrade HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    client.send(upgrade).await;
-    client.hear("101 Switching Protocols").await;
+    let mut client = upgraded(&server).await;
     for _ in 0..2 {
         client.forget();
         client.send("HTTP/1.1 400 Bad Request\r\n\r\nfrom the other end").await;
